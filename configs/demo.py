@@ -1,0 +1,13 @@
+"""The embedded default: rendered street scenes with scripted captions, four classes, 220 videos.
+
+python main.py --config demo --vmap-seeds 10
+"""
+
+from semvad_jax.config import Config, DataConfig, EvalConfig, ModelConfig, TrainConfig
+
+config = Config(
+    data=DataConfig(dataset="demo", store="demo", val_fraction=0.1),
+    model=ModelConfig(dim=64, length=64),
+    train=TrainConfig(batch=32, epochs=25, lr=5e-4, milestones=(15, 20)),
+    eval=EvalConfig(every=0, crop=0),
+)

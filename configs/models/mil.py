@@ -1,0 +1,10 @@
+"""The two-layer MIL scorer: SemVAD's data handling and schedule, a learning rate that suits two
+layers.
+"""
+
+from pathlib import Path
+from runpy import run_path
+
+SEMVAD = run_path(str(Path(__file__).with_name("semvad.py")))["DEFAULTS"]
+OWN = {"model.dim": 128, "train.lr": 1e-3, "eval.select_head": "binary"}
+DEFAULTS = {row: defaults | OWN for row, defaults in SEMVAD.items() if row[1] == "paper"}

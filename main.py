@@ -1,0 +1,123 @@
+"""Train, judge and use SemVAD.
+
+python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
+python main.py --restore RUN --eval                  judge RUN's checkpoint again
+python main.py --restore RUN --detect STORE --out D  score every video of a store
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from semvad_jax import config
+from semvad_jax.config import BadInput
+
+AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config", metavar="NAME|PATH", help="train with configs/NAME.py or a file")
+    add("--restore", metavar="RUN", type=Path, help="use a trained run")
+    add("--vmap-seeds", metavar="N", type=int, help="seeds trained side by side")
+    add("--model", metavar="NAME", help="a file of semvad_jax/models (default: the config's)")
+    add("--data", metavar="STORE", help="feature store (default: the config's)")
+    add("--out", metavar="DIR", type=Path, help="RUN (default: runs/<config>); --detect's output")
+    add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
+    add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")
+    add(
+        "--seed-chunk", metavar="K|auto", type=_chunk, help="seeds in memory at once (default: all)"
+    )
+    add("--resume", action="store_true", help="go on with an interrupted run")
+    add(
+        "--set", metavar="section.field=value", action="append", default=[], help="one config field"
+    )
+    add("--eval", action="store_true", help="judge the restored run")
+    add("--detect", metavar="STORE", help="score a store's videos with the restored run")
+    args = parser.parse_args(argv)
+    if bool(args.config) == bool(args.restore):
+        parser.error("give either --config, to train, or --restore, to use a trained run")
+    if args.restore and args.eval == bool(args.detect):
+        parser.error("--restore needs either --eval or --detect STORE")
+    if args.config and (args.eval or args.detect):
+        parser.error("--eval and --detect need --restore RUN")
+    if args.detect and not args.out:
+        parser.error("--detect needs --out DIR")
+    return args
+
+
+def _seeds(text: str) -> list[int]:
+    seeds = [int(part) for part in text.split(",")]
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise argparse.ArgumentTypeError("seeds are whole numbers from 0 to 2**32 - 1")
+    return seeds
+
+
+def _chunk(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
+    """(weight seeds, data seeds): the authors' ten, then 1000, 1001, …, unless others are given."""
+    count = args.vmap_seeds or len(args.seeds or args.data_seeds or [9])
+    weights = args.seeds or [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
+    orders = args.data_seeds or weights
+    if not count == len(weights) == len(orders):
+        raise BadInput(
+            f"--vmap-seeds {count}, {len(weights)} weight seeds and {len(orders)} data seeds do "
+            "not agree; give as many of each"
+        )
+    return weights, orders
+
+
+def train(args: argparse.Namespace) -> None:
+    weight_seeds, data_seeds = _seed_pairs(args)
+    overrides = [f"model.name={args.model}"] if args.model else []
+    overrides += [f"data.store={args.data}"] if args.data else []
+    cfg = config.load(args.config, overrides + args.set)
+
+    from semvad_jax import run
+
+    name = Path(args.config).stem
+    out = args.out or Path("runs") / name
+    run.train(cfg, out, name, weight_seeds, data_seeds, args.seed_chunk, args.resume)
+
+
+def use(args: argparse.Namespace) -> None:
+    from semvad_jax import run
+
+    if args.eval:
+        run.evaluate(args.restore, args.data)
+    else:
+        run.detect(args.restore, args.detect, args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one sentence and status 2."""
+    args = arguments(argv)
+    try:
+        train(args) if args.config else use(args)
+    except BadInput as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was saved stays, and --resume goes on from there", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = error.filename or "the output"
+        _fail(f"cannot write {where}: {os.strerror(error.errno)}; what was saved before stays", 2)
+
+
+def _fail(sentence: str, status: int) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

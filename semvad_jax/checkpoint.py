@@ -1,0 +1,137 @@
+"""RUN/checkpoint: the stacked state by orbax, and beside it once what detection needs to do without
+the store.
+
+config.json                 the resolved settings, in RUN itself
+checkpoint/STEP/state/      every array of the state under its path's name, a leading seed axis on
+each checkpoint/frozen.safetensors   class embeddings and text tower
+checkpoint/meta.json        seeds, chunk width, class names, data set, producers of the features
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+import safetensors.flax
+from jaxtyping import PyTree
+
+from semvad_jax import config
+from semvad_jax.config import BadInput, Config
+from semvad_jax.types import Frozen, TrainState
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """{"params.temporal.blocks.0.qkv.kernel": leaf, …}"""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def unflatten(like: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    """The inverse of `flatten`, with the structure of `like`."""
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
+
+
+def write(path: Path, text: str) -> None:
+    """Writes to a temporary name, then renames."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def begin(run: Path, cfg: Config, frozen: Frozen, meta: Mapping[str, Any]) -> None:
+    """Writes what does not change during a run."""
+    folder = run / "checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / "frozen.safetensors.tmp"
+    safetensors.flax.save_file(flatten(frozen), temporary)
+    temporary.replace(folder / "frozen.safetensors")
+    write(folder / "meta.json", json.dumps(meta, indent=2, ensure_ascii=False))
+    write(run / "config.json", config.to_json(cfg))
+
+
+def read(run: Path) -> tuple[Config, Frozen, dict[str, Any]]:
+    """Settings, Frozen and meta of a run. Raises BadInput where `run` is none."""
+    folder = run / "checkpoint"
+    for path in (run / "config.json", folder / "meta.json", folder / "frozen.safetensors"):
+        if not path.is_file():
+            raise BadInput(
+                f"{run} is not a run: {path} is missing; give a directory made by main.py --config"
+            )
+    arrays = safetensors.flax.load_file(folder / "frozen.safetensors")
+    tower = {k.removeprefix("text_tower."): v for k, v in arrays.items() if "text_tower." in k}
+    plain = (arrays.get(name) for name in ("class_caption", "class_name", "class_tokens"))
+    frozen = Frozen(*plain, tower or None)
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return config.from_json((run / "config.json").read_text(encoding="utf-8")), frozen, meta
+
+
+class Checkpoints:
+    """The saved states of a run; the newest is kept.
+
+    Saving waits until the files are complete: the next interval reuses the state's memory.
+    """
+
+    def __init__(self, run: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        self.path = run / "checkpoint"
+        self.manager = ocp.CheckpointManager(self.path.absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.manager.close()
+
+    def save(self, state: TrainState, clock: Mapping[str, float]) -> None:
+        """Saves the stacked state under its step, with the seconds spent so far."""
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(flatten(state)), clock=ocp.args.JsonSave(dict(clock))
+        )
+        self.manager.save(int(state.step[0]), args=items)
+
+    def latest(self) -> int | None:
+        return self.manager.latest_step()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, float]]:
+        """The newest state and its clock; `like` gives shapes and places (see
+        `seeds.Program.abstract_state`).
+
+        Raises BadInput where there is none, or where the seeds or the model are others.
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(flatten(like)), clock=ocp.args.JsonRestore()
+        )
+        found = self._restore(items)
+        return unflatten(like, found["state"]), found["clock"]
+
+    def restore_params(self, like: PyTree) -> PyTree:
+        """The weights alone, of every seed: neither optimiser nor selected weights are read."""
+        wanted = flatten({"params": like})
+        args = ocp.args.PyTreeRestore(
+            item=wanted,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+            partial_restore=True,
+        )
+        step = self._step()
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            found = reader.restore((self.path / str(step) / "state").absolute(), args=args)
+        return unflatten({"params": like}, found)["params"]
+
+    def _step(self) -> int:
+        step = self.latest()
+        if step is None:
+            raise BadInput(
+                f"{self.path} holds no finished checkpoint; train with main.py --config first"
+            )
+        return step
+
+    def _restore(self, items: ocp.args.Composite) -> Any:
+        step = self._step()
+        try:
+            return self.manager.restore(step, args=items)
+        except (ValueError, KeyError) as error:
+            raise BadInput(
+                f"{self.path} holds another model or other seeds: {str(error).splitlines()[0]}"
+            ) from None

@@ -1,0 +1,287 @@
+"""A run's settings: five frozen dataclasses, Python config files, typed `--set
+section.field=value`.
+
+Three layers, later ones win: the model's table (`configs/models/NAME.py`, by data set and preset),
+the config file (`configs/NAME.py`, or any path), the overrides. A field left `UNSET` in a config
+file is taken from the table.
+"""
+
+import dataclasses
+import difflib
+import json
+import runpy
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+UNSET: Any = None
+
+
+class BadInput(ValueError):
+    """A user's mistake, told in one sentence: what, where, how to fix."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    dataset: str = "ucf"  # the row of the model's table; any name without a row trains as ucf does
+    store: str = ""  # features/<dataset> where empty
+    val_fraction: float = (
+        0.0  # share of the train videos set aside, by video, stratified by first label
+    )
+    val_seed: int = 0
+    shuffle_labels: bool = False  # a control: train on permuted video labels, expect 0.5
+    # the rest is filled from the store by `resolve`
+    feature_dim: int = 0  # F
+    caption_dim: int = 0  # Q
+    classes: tuple[str, ...] = ()  # 0 = normal
+    text_dim: int = 0  # D_text, of the class-name embeddings
+    text_tower: int = 0  # width of CLIP's text tower; 0 where the store carries none
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "semvad"
+    preset: str = "paper"
+    dim: int = UNSET  # D
+    length: int = UNSET  # T, snippets a training row is binned or padded to
+    layers: int = UNSET  # window-attention blocks of the LGT adapter
+    heads: int = UNSET
+    window: int = UNSET  # snippets in one attention window
+    attention: bool = UNSET  # Table 10 row 2: fuse captions by cross-attention
+    mixer: bool = UNSET  # Table 10 row 3: the conv mixer
+    qkv: bool = UNSET  # Table 13: a Linear of its own for the values
+    residual: Literal["visual", "caption"] = UNSET  # what the attended captions are added to
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    text: float = UNSET  # λ/C of Eq. 4
+    sem: float = UNSET  # weight of ℓ_sem (Table 10 row 4)
+    sem_stop_class: bool = False  # no gradient through the class captions in ℓ_sem
+    sigma_greedy: bool = False  # Table 12
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    batching: Literal["balanced", "mixed"] = UNSET  # half normal, half abnormal; or shuffled rows
+    batch: int = UNSET  # rows a step
+    epochs: int = UNSET
+    lr: float = UNSET
+    weight_decay: float = UNSET
+    milestones: tuple[int, ...] = UNSET  # epochs after which the learning rate falls tenfold
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters stay float32
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    every: int = UNSET  # evaluate after steps every+1, 2·every+1, … of an epoch; 0: at its end
+    metric: Literal["auc", "ap"] = UNSET  # selects checkpoints
+    select_head: Literal["binary", "class", "max"] = UNSET
+    crop: int | Literal["mean"] = UNSET  # which test crop is scored
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads `configs/NAME.py` or a path, applies `section.field=value` overrides, fills unset
+    fields from the model's table.
+
+    Raises BadInput for a missing file, an unknown field, a value of the wrong type or a combination
+    that cannot run.
+    """
+    given = str(name_or_path)
+    path = Path(given) if given.endswith(".py") else CONFIGS / f"{given}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.py")))
+        raise BadInput(
+            f"no config file {path}; --config takes a path that ends in .py or one of: {known}"
+        )
+    config = runpy.run_path(str(path)).get("config")
+    if not isinstance(config, Config):
+        raise BadInput(f"{path} must define `config = Config(...)`")
+    assignments = [_parse(text) for text in overrides]
+    config = _assign(config, assignments)
+    config = _assign(
+        config, [(k, v) for k, v in _table(config).items() if _get(config, k) is UNSET]
+    )
+    _check(config)
+    return config
+
+
+def resolve(cfg: Config, store: Any) -> Config:
+    """The config with the store's sizes: `data.feature_dim`, `caption_dim`, `classes`, `text_dim`
+    and `text_tower`.
+
+    `store` is a `store.Store`. Raises BadInput where the config names other classes or sizes than
+    the store has.
+    """
+    tower = store.class_text.get("text_tower.positional_embedding")
+    found: dict[str, Any] = {
+        "feature_dim": int(store.feature_dim),
+        "caption_dim": int(store.caption_dim),
+        "classes": tuple(store.classes),
+        "text_dim": store.class_text["class_name"].shape[1],
+        "text_tower": 0 if tower is None else tower.shape[1],
+    }
+    for name, value in found.items():
+        asked = getattr(cfg.data, name)
+        if asked and asked != value:
+            raise BadInput(
+                f"the store at {store.path} has {name} {_show(value)}, but this run was made "
+                f"for {_show(asked)}; "
+                "give the store that the run was trained on, or train a new run"
+            )
+    if isinstance(cfg.eval.crop, int) and not any(v.crops > cfg.eval.crop for v in store.videos):
+        cfg = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop=0))
+    return dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, **found))
+
+
+def to_json(cfg: Config) -> str:
+    return json.dumps(dataclasses.asdict(cfg), indent=2, ensure_ascii=False)
+
+
+def from_json(text: str) -> Config:
+    """The inverse of `to_json`; raises BadInput for unknown fields or wrong types."""
+    config = Config()
+    for section, fields in json.loads(text).items():
+        config = _assign(config, [(f"{section}.{name}", value) for name, value in fields.items()])
+    return config
+
+
+def width(cfg: Config) -> int:
+    """W, the LGT adapter's width: the two streams side by side."""
+    return 2 * cfg.model.dim
+
+
+def _show(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _table(config: Config) -> Mapping[str, Any]:
+    name, preset = config.model.name, config.model.preset
+    path = CONFIGS / "models" / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
+        raise BadInput(f"unknown model {name!r}; --model takes one of: {known}")
+    rows = runpy.run_path(str(path))["DEFAULTS"]
+    row = rows.get((config.data.dataset, preset), rows.get(("ucf", preset)))
+    if row is None:
+        known = ", ".join(sorted({p for _, p in rows}))
+        raise BadInput(f"model {name} has no preset {preset!r}; model.preset takes one of: {known}")
+    return row
+
+
+def _parse(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set {text!r} is not of the form section.field=value")
+    return name.strip(), value.strip()
+
+
+def _get(config: Config, name: str) -> Any:
+    section, _, leaf = name.partition(".")
+    return getattr(getattr(config, section), leaf)
+
+
+def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
+    names = [
+        f"{s.name}.{f.name}"
+        for s in dataclasses.fields(Config)
+        for f in dataclasses.fields(getattr(config, s.name))
+    ]
+    for name, value in assignments:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise BadInput(
+                f"no config field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        section, _, leaf = name.partition(".")
+        part = getattr(config, section)
+        kind = typing.get_type_hints(type(part))[leaf]
+        try:
+            part = dataclasses.replace(
+                part, **{leaf: None if value is None else _convert(value, kind)}
+            )
+        except (ValueError, TypeError):
+            raise BadInput(
+                f"config field {name} cannot be {value!r}: it takes {_describe(kind)}"
+            ) from None
+        config = dataclasses.replace(config, **{section: part})
+    return config
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """`value` (text, or what JSON gives) as the field's type; ValueError where it is not one."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value in args:
+            return value
+    elif origin is types.UnionType or origin is typing.Union:
+        for option in args:
+            try:
+                return _convert(value, option)
+            except ValueError:
+                pass
+    elif origin is tuple:
+        parts = (
+            [p for p in value.strip("()[]").split(",") if p.strip()]
+            if isinstance(value, str)
+            else value
+        )
+        return tuple(_convert(p.strip() if isinstance(p, str) else p, args[0]) for p in parts)
+    elif kind is bool:
+        if str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
+    elif kind in (int, float) and not isinstance(value, bool):
+        if kind(value) == float(value):
+            return kind(value)
+    elif kind is str and isinstance(value, str):
+        return value
+    raise ValueError(value)
+
+
+def _describe(kind: Any) -> str:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(repr, args))
+    if origin is types.UnionType or origin is typing.Union:
+        return " or ".join(map(_describe, args))
+    if origin is tuple:
+        return f"a comma-separated list of {args[0].__name__}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+
+
+def _check(cfg: Config) -> None:
+    m, t, d = cfg.model, cfg.train, cfg.data
+    rules = [
+        (
+            m.length % m.window == 0,
+            f"model.length {m.length} is not a multiple of model.window {m.window}",
+        ),
+        (
+            width(cfg) % m.heads == 0,
+            f"the width {width(cfg)} is not a multiple of model.heads {m.heads}",
+        ),
+        (
+            t.batching != "balanced" or t.batch % 2 == 0,
+            f"train.batch {t.batch} must be even for balanced batches",
+        ),
+        (0 <= d.val_fraction < 1, f"data.val_fraction {d.val_fraction} must be in [0, 1)"),
+        (t.lr > 0, f"train.lr {t.lr} must be positive"),
+    ]
+    for name in ("model.dim", "model.layers", "train.batch", "train.epochs"):
+        rules.append((_get(cfg, name) > 0, f"{name} {_get(cfg, name)} must be positive"))
+    for holds, sentence in rules:
+        if not holds:
+            raise BadInput(sentence)

@@ -1,0 +1,170 @@
+"""From the store to arrays on the device: training rows, test windows, and each step's rows from a
+key.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from semvad_jax.class_text import crop_tower
+from semvad_jax.config import BadInput, Config
+from semvad_jax.store import Store
+from semvad_jax.types import Batch, Frozen, TrainData, Windows
+
+ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
+
+
+def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
+    """Indices of the train, val and test videos; val is a share of each first label's train videos
+    (`data.val_fraction`).
+    """
+    readable = [i for i, v in enumerate(store.videos) if v.error is None and v.snippets > 0]
+    train = [i for i in readable if store.videos[i].split == "train"]
+    test = [i for i in readable if store.videos[i].split == "test"]
+    if not train or not test:
+        raise BadInput(
+            f"the store at {store.path} has {len(train)} train and {len(test)} test videos; "
+            "a run needs both"
+        )
+    rng = np.random.default_rng(cfg.data.val_seed)
+    val: set[int] = set()
+    for name in store.classes:
+        group = [i for i in train if store.videos[i].labels[0] == name]
+        val |= {
+            group[j]
+            for j in rng.permutation(len(group))[: round(cfg.data.val_fraction * len(group))]
+        }
+    return [i for i in train if i not in val], sorted(val), test
+
+
+def frozen(store: Store) -> Frozen:
+    """What the models read from the store's class_text.safetensors."""
+    text, tokens, tower = store.class_text, store.class_text.get("class_tokens"), None
+    if tokens is not None:
+        named = (name.partition("text_tower.") for name in text)
+        tower = {tail: text[head + dot + tail] for head, dot, tail in named if dot}
+        tower = jax.tree.map(jnp.asarray, crop_tower(tower, tokens))
+    return Frozen(
+        class_caption=jnp.asarray(text["class_caption"], jnp.float32),
+        class_name=jnp.asarray(text["class_name"], jnp.float32),
+        class_tokens=None if tokens is None else jnp.asarray(tokens, jnp.int32),
+        text_tower=tower,
+    )
+
+
+def fit_length(rows: Float[np.ndarray, "n F"], length: int) -> Float[np.ndarray, "T F"]:
+    """n rows as T: means of bins with edges ⌊linspace(0, n, T + 1)⌋ where n > T, zero padding where
+    n ≤ T.
+    """
+    n = len(rows)
+    if n > length:
+        edges = np.linspace(0, n, length + 1).astype(int)
+        sums = np.add.reduceat(rows.astype(np.float32), edges[:-1], axis=0)
+        return (sums / np.diff(edges)[:, None]).astype(rows.dtype)
+    return np.pad(rows, ((0, length - n), (0, 0)))
+
+
+def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
+    """Every crop of the given videos as one row of T snippets."""
+    length = cfg.model.length
+    chosen = [store.videos[i] for i in videos]
+    labels = np.array([[name in v.labels for name in store.classes] for v in chosen], np.float32)
+    video = np.repeat(np.arange(len(chosen)), [v.crops for v in chosen])
+    rows = [
+        fit_length(store.visual_rows(i, c), length)
+        for i, v in zip(videos, chosen, strict=True)
+        for c in range(v.crops)
+    ]
+    normal = labels[video, 0] == 1
+    return TrainData(
+        visual=jnp.asarray(np.stack(rows)),
+        captions=jnp.asarray(np.stack([fit_length(store.caption_rows(i), length) for i in videos])),
+        video=jnp.asarray(video, jnp.int32),
+        length=jnp.array([min(v.snippets, length) for v in chosen], jnp.int32),
+        labels=jnp.asarray(labels),
+        normal=jnp.asarray(np.flatnonzero(normal), jnp.int32),
+        abnormal=jnp.asarray(np.flatnonzero(~normal), jnp.int32),
+    )
+
+
+def steps_per_epoch(cfg: Config, data: TrainData) -> int:
+    """Balanced: what the smaller class fills, the rest dropped. Mixed: all rows, the last batch
+    ragged.
+    """
+    if cfg.train.batching == "mixed":
+        return -(-data.visual.shape[0] // cfg.train.batch)
+    half = cfg.train.batch // 2
+    smaller = min(len(data.normal), len(data.abnormal))
+    if smaller < half:
+        raise BadInput(
+            f"a balanced batch takes {half} normal and {half} abnormal train rows, but the store "
+            f"has {len(data.normal)} and {len(data.abnormal)}; "
+            f"lower train.batch to at most {2 * smaller}"
+        )
+    return smaller // half
+
+
+def batch_rows(
+    cfg: Config, data: TrainData, key: Key[Array, ""], step: Int[Array, ""]
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """The rows of one step and their weights: the key and the step decide them, nothing else.
+
+    Balanced batches hold the normal rows first; a mixed epoch's last batch is filled with rows of
+    weight 0.
+    """
+    steps, size = steps_per_epoch(cfg, data), cfg.train.batch
+    epoch, place = step // steps, step % steps
+    key = jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch)
+    if cfg.train.batching == "balanced":
+        half = size // 2
+        halves = [
+            jax.lax.dynamic_slice(jax.random.permutation(k, rows), (place * half,), (half,))
+            for k, rows in zip(jax.random.split(key), (data.normal, data.abnormal), strict=True)
+        ]
+        return jnp.concatenate(halves), jnp.ones(size)
+    count = data.visual.shape[0]
+    order = jnp.pad(jax.random.permutation(key, count), (0, steps * size - count))
+    rows = jax.lax.dynamic_slice(order, (place * size,), (size,))
+    return rows, (place * size + jnp.arange(size) < count).astype(jnp.float32)
+
+
+def gather(
+    cfg: Config,
+    data: TrainData,
+    key: Key[Array, ""],
+    rows: Int[Array, " B"],
+    weight: Float[Array, " B"],
+) -> Batch:
+    """The batch of the given rows; with `data.shuffle_labels`, of other rows under these rows'
+    labels.
+    """
+    labels = data.labels[data.video[rows]]
+    if cfg.data.shuffle_labels:
+        shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), data.visual.shape[0])
+        rows = shuffled[rows]
+    video = data.video[rows]
+    return Batch(data.visual[rows], data.captions[video], data.length[video], labels, weight)
+
+
+def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> Windows:
+    """The (video, crop) pairs, each cut into ⌈n/T⌉ windows of T snippets, zero padded."""
+    steps, size = cfg.model.length, cfg.train.batch
+    visual, captions, length = [], [], []
+    for i, crop in videos:
+        v, c = store.visual_rows(i, crop), store.caption_rows(i)
+        for start in range(0, len(v), steps):
+            visual.append(fit_length(v[start : start + steps], steps))
+            captions.append(fit_length(c[start : start + steps], steps))
+            length.append(min(len(v) - start, steps))
+    size = min(size, len(length))
+    missing = -len(length) % size  # windows of length 0 fill the last batch
+
+    def batches(rows: np.ndarray) -> np.ndarray:
+        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
+        return filled.reshape(-1, size, *rows.shape[1:])
+
+    arrays = np.stack(visual), np.stack(captions), np.array(length, np.int32)
+    return Windows(*(jnp.asarray(batches(a)) for a in arrays))

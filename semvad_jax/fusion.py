@@ -1,0 +1,50 @@
+"""Fusing the caption stream into the visual stream (paper §3.3): attention, then the conv mixer."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from semvad_jax.layers import Conv, LayerNorm, Linear
+
+
+class CrossAttention(nnx.Module):
+    """Every snippet's visual feature gathers the captions of the whole video: queries f, keys and
+    values t (QKK).
+
+    One head, no projections of its own; with `qkv` (Table 13) the values get a Linear. Then
+    post-norm feed-forward.
+    """
+
+    def __init__(self, dim: int, qkv: bool, residual: str, rngs: nnx.Rngs):
+        self.value = Linear(dim, dim, rngs) if qkv else None
+        self.add_to_visual = residual == "visual"
+        self.norm1 = LayerNorm(dim)
+        self.up = Linear(dim, dim // 2, rngs)
+        self.down = Linear(dim // 2, dim, rngs)
+        self.norm2 = LayerNorm(dim)
+
+    def __call__(
+        self, f: Float[Array, "B T D"], t: Float[Array, "B T D"], length: Int[Array, " B"]
+    ) -> Float[Array, "B T D"]:
+        valid = (
+            jnp.arange(t.shape[1]) < jnp.maximum(length, 1)[:, None]
+        )  # an empty video must not give NaN
+        logits = (f @ t.swapaxes(1, 2)).astype(jnp.float32) * f.shape[-1] ** -0.5
+        weights = jax.nn.softmax(jnp.where(valid[:, None, :], logits, -jnp.inf), axis=-1)
+        attended = weights.astype(t.dtype) @ (t if self.value is None else self.value(t))
+        x = self.norm1((f if self.add_to_visual else t) + attended)
+        return self.norm2(x + self.down(jax.nn.relu(self.up(x))))
+
+
+class ConvMixer(nnx.Module):
+    """The paper's 2×3 convolution over (modality, time), as a width-3 convolution over the two
+    streams' channels.
+    """
+
+    def __init__(self, dim: int, rngs: nnx.Rngs):
+        self.conv = Conv(3, 2 * dim, dim, rngs)
+        self.out = Linear(dim, dim, rngs)
+
+    def __call__(self, f: Float[Array, "B T D"], t: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return self.out(jax.nn.gelu(self.conv(jnp.concatenate([f, t], axis=-1)), approximate=False))

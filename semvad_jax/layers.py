@@ -1,0 +1,180 @@
+"""The building blocks. Parameters are float32 and are cast to their input's dtype where they are
+used.
+
+Initial values follow PyTorch's defaults, which the published numbers were trained from.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+from jaxtyping import Array, Bool, Float, Int
+
+
+def torch_uniform(fan_in: int) -> Callable:
+    """U(±1/√fan_in), PyTorch's default for weight and bias of Linear and Conv."""
+    bound = fan_in**-0.5
+    return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def l2_norm(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
+    """The Euclidean norm, with gradient 0 (not NaN) at 0."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def unit(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
+    """x scaled to length 1, in float32; 0 stays 0."""
+    x = x.astype(jnp.float32)
+    return x / jnp.maximum(l2_norm(x), 1e-8)
+
+
+class Linear(nnx.Module):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        kernel_init: Callable | None = None,
+        bias_init: Callable | None = None,
+    ):
+        init = torch_uniform(inputs)
+        self.kernel = nnx.Param((kernel_init or init)(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param((bias_init or init)(rngs.params(), (outputs,)))
+
+    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
+        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    def __init__(self, size: int):
+        self.scale = nnx.Param(jnp.ones(size))
+        self.bias = nnx.Param(jnp.zeros(size))
+
+    def __call__(self, x: Float[Array, "... N"]) -> Float[Array, "... N"]:
+        return layer_norm(x, self.scale[...], self.bias[...])
+
+
+def layer_norm(
+    x: Float[Array, "... N"], scale: Float[Array, " N"], bias: Float[Array, " N"]
+) -> Float[Array, "... N"]:
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + 1e-5)
+    return (y * scale + bias).astype(x.dtype)
+
+
+class WindowBlock(nnx.Module):
+    """A pre-norm transformer block whose attention sees only its own window of snippets.
+
+    The public programs attend over all T under a block-diagonal mask; the windows as a batch give
+    the same numbers for T/window times less work. Padding is not masked, as there.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, rngs: nnx.Rngs):
+        self.heads, self.window = heads, window
+        self.norm1 = LayerNorm(width)
+        # as torch's MultiheadAttention: Xavier over the stacked queries, keys and values, zero
+        # biases
+        self.qkv = Linear(width, 3 * width, rngs, initializers.xavier_uniform(), initializers.zeros)
+        self.out = Linear(width, width, rngs, bias_init=initializers.zeros)
+        self.norm2 = LayerNorm(width)
+        self.up = Linear(width, 4 * width, rngs)
+        self.down = Linear(4 * width, width, rngs)
+
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+        windows = x.reshape(-1, self.window, x.shape[-1])
+        windows = windows + self.out(attend(self.qkv(self.norm1(windows)), self.heads))
+        windows = windows + self.down(quick_gelu(self.up(self.norm2(windows))))
+        return windows.reshape(x.shape)
+
+
+def attend(
+    qkv: Float[Array, "N T W3"], heads: int, mask: Bool[Array, "T T"] | None = None
+) -> Float[Array, "N T W"]:
+    """Scaled dot-product self-attention over stacked queries, keys and values."""
+    n, t, w = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    q, k, v = (part.reshape(n, t, heads, w // heads) for part in jnp.split(qkv, 3, axis=-1))
+    logits = jnp.einsum("nqhd,nkhd->nhqk", q, k).astype(jnp.float32) * (w // heads) ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask, logits, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("nhqk,nkhd->nqhd", weights, v).reshape(n, t, w)
+
+
+class Conv(nnx.Module):
+    """A convolution over time of odd width with zero padding, as shifted matrix products.
+
+    Under `vmap` over seeds a convolution with a kernel per seed becomes a grouped convolution, slow
+    on GPUs and a source of collectives across devices; matrix products stay matrix products.
+    """
+
+    def __init__(self, size: int, inputs: int, outputs: int, rngs: nnx.Rngs):
+        init = torch_uniform(size * inputs)
+        self.kernel = nnx.Param(init(rngs.params(), (size, inputs, outputs)))
+        self.bias = nnx.Param(init(rngs.params(), (outputs,)))
+
+    def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
+        kernel = self.kernel.astype(x.dtype)
+        size, steps = kernel.shape[0], x.shape[1]
+        padded = jnp.pad(x, ((0, 0), (size // 2, size // 2), (0, 0)))
+        shifts = [padded[:, i : i + steps] @ kernel[i] for i in range(size)]
+        return sum(shifts[1:], shifts[0]) + self.bias.astype(x.dtype)
+
+
+class GraphConv(nnx.Module):
+    """A(XW) + residual(X); the residual is a width-5 convolution where the size changes, else X."""
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
+        xavier = initializers.xavier_uniform()
+        self.kernel = nnx.Param(xavier(rngs.params(), (inputs, outputs)))
+        self.residual = Conv(5, inputs, outputs, rngs) if inputs != outputs else None
+
+    def __call__(
+        self, x: Float[Array, "B T I"], adjacency: Float[Array, "#B T T"]
+    ) -> Float[Array, "B T O"]:
+        mixed = adjacency.astype(x.dtype) @ (x @ self.kernel.astype(x.dtype))
+        return mixed + (x if self.residual is None else self.residual(x))
+
+
+def similarity_adjacency(
+    x: Float[Array, "B T W"], length: Int[Array, " B"]
+) -> Float[Array, "B T T"]:
+    """Row softmax, over the valid snippets, of their cosines; cosines up to 0.7 count as 0, not as
+    −∞ (kept for parity).
+    """
+    x = x.astype(jnp.float32)
+    norm = l2_norm(x)
+    cosine = (x @ x.swapaxes(1, 2)) / (norm * norm.swapaxes(1, 2) + 1e-20)
+    valid = jnp.arange(x.shape[1]) < length[:, None]
+    pairs = valid[:, :, None] & valid[:, None, :]
+    logits = jnp.where(cosine > 0.7, cosine, 0)
+    weights = jnp.where(pairs, jnp.exp(logits), 0)  # logits are in [0, 1]: no shift needed
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1)
+
+
+def distance_adjacency(steps: int) -> Float[Array, "1 T T"]:
+    """exp(−|i−j|/e), not normalised and over the padding too (kept for parity)."""
+    i = jnp.arange(steps, dtype=jnp.float32)
+    return jnp.exp(-jnp.abs(i[:, None] - i[None, :]) / math.e)[None]
+
+
+class BinaryHead(nnx.Module):
+    """One anomaly logit a snippet, computed in float32 at the end so that scores do not tie under
+    bfloat16.
+    """
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.up = Linear(width, 4 * width, rngs)
+        self.down = Linear(4 * width, width, rngs)
+        self.score = Linear(width, 1, rngs)
+
+    def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T"]:
+        return self.score((x + self.down(quick_gelu(self.up(x)))).astype(jnp.float32))[..., 0]

