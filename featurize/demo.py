@@ -1,0 +1,211 @@
+"""The demo data set: what happens in each of its videos, and the mp4 files that show it.
+
+A script says which people and vehicles pass, and when and where an anomaly or something that
+merely looks like one takes place. Everything follows from the video's number, so the temporal
+truth is exact and the same everywhere.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.progress import track
+
+from featurize.captions import SNIPPET_FRAMES
+from featurize.sources import COLUMNS, Entry, Source
+
+VERSION = 1  # of what the scripts and the drawing make; another one renders again
+SEED = 2024
+FPS = 25
+WIDTH, HEIGHT = 160, 120
+CLASSES = ("Normal", "Fighting", "Explosion", "RoadAccident")
+LOOKALIKES = ("embrace", "rush", "glow", "steam", "halt")
+SIZES = {"train": 160, "test": 60}
+SHORTEST, LONGEST = 12, 60  # snippets
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A person or a vehicle that crosses the picture again and again at constant speed."""
+
+    kind: str
+    start: float  # pixels travelled at frame 0
+    speed: float  # pixels a frame, negative to the left
+    y: float  # of its foot
+    size: float
+    colour: tuple[float, ...]
+    gap: float  # pixels it stays out of sight between two passages
+
+    def x(self, frame: int) -> float:
+        """Position of its middle at a frame, in pixels; outside the picture while out of sight."""
+        travelled = (self.start + self.speed * frame) % (WIDTH + self.gap)
+        return travelled - 0.5 * self.gap
+
+
+@dataclass(frozen=True)
+class Event:
+    """An anomaly (its kind is a class) or a look-alike, in frames [start, end) at a place."""
+
+    kind: str
+    start: int
+    end: int
+    x: float
+    y: float
+    size: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Script:
+    """One video: its label, its length, its street and all that moves there."""
+
+    video: str
+    split: str
+    label: str
+    frames: int
+    street: int  # which of the streets, see demo_scene
+    brightness: float
+    noise: float
+    seed: int
+    movers: tuple[Mover, ...]
+    events: tuple[Event, ...]
+
+    @property
+    def intervals(self) -> tuple[tuple[str, int, int], ...]:
+        """The anomalies, as (class, start, end) in frames."""
+        return tuple((e.kind, e.start, e.end) for e in self.events if e.kind in CLASSES)
+
+
+def scripts() -> list[Script]:
+    """The scripts of all videos: in each split every other video is normal."""
+    return [_script(split, number) for split, count in SIZES.items() for number in range(count)]
+
+
+def _script(split: str, number: int) -> Script:
+    rng = np.random.default_rng([SEED, list(SIZES).index(split), number])
+    label = CLASSES[0] if number % 2 == 0 else CLASSES[1 + number // 2 % 3]
+    snippets = SHORTEST + int((LONGEST - SHORTEST + 1) * rng.beta(1.1, 2.6))
+    frames = SNIPPET_FRAMES * snippets - int(rng.integers(SNIPPET_FRAMES))
+    events = []
+    if label != CLASSES[0]:
+        length = max(5.0, snippets * rng.uniform(0.2, 0.5)) * SNIPPET_FRAMES
+        start = rng.uniform(0, frames - length)
+        events.append(_event(label, start, length, rng))
+    for _ in range(rng.integers(1, 5)):
+        length = rng.uniform(2, 6) * SNIPPET_FRAMES
+        start = rng.uniform(0, frames - length)
+        clear = all(start + length < e.start or start > e.end for e in events)
+        if clear:
+            events.append(_event(str(rng.choice(LOOKALIKES)), start, length, rng))
+    return Script(
+        video=f"{label}{number:03d}_{split}",
+        split=split,
+        label=label,
+        frames=frames,
+        street=int(rng.integers(4)),
+        brightness=rng.uniform(0.45, 1.1),
+        noise=rng.uniform(2, 9),
+        seed=int(rng.integers(2**31)),
+        movers=_movers(rng),
+        events=tuple(sorted(events, key=lambda event: event.start)),
+    )
+
+
+def _event(kind: str, start: float, length: float, rng: np.random.Generator) -> Event:
+    road = kind in ("RoadAccident", "halt")
+    y = rng.uniform(92, 108) if road else rng.uniform(62, 78)
+    x, size = rng.uniform(35, WIDTH - 35), rng.uniform(0.7, 1.2)
+    return Event(kind, int(start), int(start + length), x, y, size, int(rng.integers(2**31)))
+
+
+def _movers(rng: np.random.Generator) -> tuple[Mover, ...]:
+    movers = []
+    for kind, most, speeds, gaps in (
+        ("person", 5, (0.3, 1.1), (20, 150)),
+        ("vehicle", 2, (1.2, 3.0), (80, 500)),
+    ):
+        for _ in range(rng.integers(most + 1)):
+            movers.append(
+                Mover(
+                    kind=kind,
+                    start=rng.uniform(0, WIDTH + gaps[1]),
+                    speed=rng.uniform(*speeds) * rng.choice([-1, 1]),
+                    y=rng.uniform(62, 80) if kind == "person" else rng.uniform(92, 110),
+                    size=rng.uniform(0.8, 1.2),
+                    colour=tuple(rng.uniform(20, 220, 3)),
+                    gap=rng.uniform(*gaps),
+                )
+            )
+    return tuple(sorted(movers, key=lambda mover: mover.y))
+
+
+def source(folder: Path) -> Source:
+    """The demo as a data set; what is missing of its mp4 files is rendered into `folder`."""
+    render(folder, scripts())
+    entries = [
+        Entry(
+            video=s.video,
+            split=s.split,
+            labels=(s.label,),
+            frames=s.frames,
+            fps=float(FPS),
+            path=folder / f"{s.video}.mp4",
+            intervals=s.intervals,
+        )
+        for s in scripts()
+    ]
+    return Source("demo", CLASSES, tuple(entries))
+
+
+def render(folder: Path, chosen: list[Script]) -> None:
+    """Write the videos that FOLDER lacks, and FOLDER/videos.csv with their exact truth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / "made_by.json"
+    recipe = json.dumps({"program": "featurize/demo.py", "version": VERSION, "seed": SEED})
+    current = made.is_file() and made.read_text() == recipe
+    missing = [s for s in chosen if not (current and (folder / f"{s.video}.mp4").is_file())]
+    if not current:
+        for script in chosen:
+            (folder / f"{script.video}.mp4").unlink(missing_ok=True)
+        _write(made, recipe.encode())
+    for script in track(missing, description="render", disable=not missing):
+        _write(folder / f"{script.video}.mp4", encode(script))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for s in chosen:
+        spans = " ".join(f"{a}-{b}" for _, a, b in s.intervals) if s.split == "test" else ""
+        writer.writerow([s.video, s.split, s.label, s.frames, spans])
+    _write(folder / "videos.csv", table.getvalue().encode())
+
+
+def encode(script: Script) -> bytes:
+    """The video as H.264 in mp4, the same bytes every time.
+
+    That takes one encoder thread and plain C code: x264's vector code rounds differently from run
+    to run on pictures this small.
+    """
+    from featurize.demo_scene import frames_of
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.time_base = Fraction(1, FPS)
+        stream.codec_context.thread_count = 1
+        stream.options = {"preset": "ultrafast", "crf": "30", "x264-params": "asm=0"}
+        for picture in frames_of(script):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.rename(path)
