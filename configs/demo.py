@@ -1,4 +1,4 @@
-"""The embedded default: rendered street scenes with scripted captions, four classes, 220 videos.
+"""The embedded default: rendered street scenes with scripted captions, four classes, 280 videos.
 
 python main.py --config demo --vmap-seeds 10
 """
@@ -8,6 +8,6 @@ from semvad_jax.config import Config, DataConfig, EvalConfig, ModelConfig, Train
 config = Config(
     data=DataConfig(dataset="demo", store="demo", val_fraction=0.1),
     model=ModelConfig(dim=64, length=64),
-    train=TrainConfig(batch=32, epochs=25, lr=5e-4, milestones=(15, 20)),
+    train=TrainConfig(batch=32, epochs=16, lr=5e-4, milestones=(13,)),
     eval=EvalConfig(every=0, crop=0),
 )

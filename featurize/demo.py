@@ -19,13 +19,13 @@ from rich.progress import track
 from featurize.captions import SNIPPET_FRAMES
 from featurize.sources import COLUMNS, Entry, Source
 
-VERSION = 1  # of what the scripts and the drawing make; another one renders again
+VERSION = 2  # of what the scripts and the drawing make; another one renders again
 SEED = 2024
 FPS = 25
 WIDTH, HEIGHT = 160, 120
 CLASSES = ("Normal", "Fighting", "Explosion", "RoadAccident")
 LOOKALIKES = ("embrace", "rush", "glow", "steam", "halt")
-SIZES = {"train": 160, "test": 60}
+SIZES = {"train": 220, "test": 60}
 SHORTEST, LONGEST = 12, 60  # snippets
 
 
@@ -93,7 +93,7 @@ def _script(split: str, number: int) -> Script:
     frames = SNIPPET_FRAMES * snippets - int(rng.integers(SNIPPET_FRAMES))
     events = []
     if label != CLASSES[0]:
-        length = max(5.0, snippets * rng.uniform(0.2, 0.5)) * SNIPPET_FRAMES
+        length = max(5.0, snippets * rng.uniform(0.45, 0.75)) * SNIPPET_FRAMES
         start = rng.uniform(0, frames - length)
         events.append(_event(label, start, length, rng))
     for _ in range(rng.integers(1, 5)):

@@ -17,7 +17,7 @@ from featurize.demo import CLASSES, SEED, WIDTH, Script, scripts
 from featurize.sources import Entry
 
 CAPTION_STREAM = 1
-HIT, VAGUE = 0.72, 0.13
+HIT, VAGUE = 0.74, 0.12
 WOLF, NAMED = 0.15, 0.6  # a look-alike taken for an anomaly, or called what it is
 ALARM = 0.12
 

@@ -36,6 +36,12 @@ def unit(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
     return x / jnp.maximum(l2_norm(x), 1e-8)
 
 
+def product(x: Float[Array, "... I"], kernel: Float[Array, "I O"]) -> Float[Array, "... O"]:
+    """x @ kernel over flattened rows: its gradient for the kernel is then one plain product too."""
+    rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return rows.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 class Linear(nnx.Module):
     def __init__(
         self,
@@ -50,7 +56,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param((bias_init or init)(rngs.params(), (outputs,)))
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
+        return product(x, self.kernel[...]) + self.bias.astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -110,7 +116,7 @@ def attend(
 
 
 class Conv(nnx.Module):
-    """A convolution over time of odd width with zero padding, as shifted matrix products.
+    """A convolution over time of odd width with zero padding: one matrix product, then shifts.
 
     Under `vmap` over seeds a convolution with a kernel per seed becomes a grouped convolution, slow
     on GPUs and a source of collectives across devices; matrix products stay matrix products.
@@ -122,11 +128,12 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (outputs,)))
 
     def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
-        kernel = self.kernel.astype(x.dtype)
-        size, steps = kernel.shape[0], x.shape[1]
-        padded = jnp.pad(x, ((0, 0), (size // 2, size // 2), (0, 0)))
-        shifts = [padded[:, i : i + steps] @ kernel[i] for i in range(size)]
-        return sum(shifts[1:], shifts[0]) + self.bias.astype(x.dtype)
+        size, inputs, outputs = self.kernel.shape
+        steps = x.shape[1]
+        stacked = self.kernel.swapaxes(0, 1).reshape(inputs, size * outputs)
+        taps = jnp.pad(product(x, stacked), ((0, 0), (size // 2, size // 2), (0, 0)))
+        shifted = (taps[:, i : i + steps, i * outputs : (i + 1) * outputs] for i in range(size))
+        return sum(shifted, self.bias.astype(x.dtype))
 
 
 class GraphConv(nnx.Module):
@@ -140,7 +147,7 @@ class GraphConv(nnx.Module):
     def __call__(
         self, x: Float[Array, "B T I"], adjacency: Float[Array, "#B T T"]
     ) -> Float[Array, "B T O"]:
-        mixed = adjacency.astype(x.dtype) @ (x @ self.kernel.astype(x.dtype))
+        mixed = adjacency.astype(x.dtype) @ product(x, self.kernel[...])
         return mixed + (x if self.residual is None else self.residual(x))
 
 

@@ -46,7 +46,11 @@ def make_store(
                 visual[:, start:end] += 2 * directions[0][c]
                 captions[start:end] += 2 * directions[1][c]
             split = "train" if i < train else "test"
-            intervals = ((classes[c], 16 * start, min(16 * end, 16 * n - 3)),) if c and split == "test" else ()
+            intervals = (
+                ((classes[c], 16 * start, min(16 * end, 16 * n - 3)),)
+                if c and split == "test"
+                else ()
+            )
             video = store.Video(
                 f"video_{i:03d}",
                 split,

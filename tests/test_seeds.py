@@ -22,18 +22,18 @@ def setup(tmp_path_factory):
     ), store
 
 
-@pytest.fixture(scope="module")
-def one_device():
-    """Programs on the first device only, as on most machines."""
+def on_one_device(*args):
+    """A program that sees the first device only, as on most machines."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda all_devices=jax.devices(): all_devices[:1])
-        yield
+        first = jax.devices()[:1]
+        patch.setattr(jax, "devices", lambda: first)
+        return seeds.Program(*args)
 
 
 @pytest.fixture(scope="module")
-def four(setup, one_device):
+def four(setup):
     """Four seeds in two chunks of two, trained for three steps."""
-    return run(seeds.Program(*setup, 4, 2), [9, 234, 42, 1])
+    return run(on_one_device(*setup, 4, 2), [9, 234, 42, 1])
 
 
 def run(program, weight_seeds, data_seeds=None):
@@ -56,22 +56,20 @@ def test_every_parameter_has_a_leading_seed_axis_and_seeds_differ(four):
 
 
 @pytest.mark.parametrize("company", [[42], [42, 7], [7, 42], [1, 5, 9, 42]])
-def test_a_seed_has_the_same_bits_alone_and_in_any_place_and_company(
-    setup, one_device, four, company
-):
-    alone = run(seeds.Program(*setup, len(company), 2), company)
+def test_a_seed_has_the_same_bits_alone_and_in_any_place_and_company(setup, four, company):
+    alone = run(on_one_device(*setup, len(company), 2), company)
     k = company.index(42)
     same_bits(seeds.select(alone, k), seeds.select(four, 2))
 
 
-def test_data_seed_and_weight_seed_are_separate(setup, one_device, four):
-    other = run(seeds.Program(*setup, 2, 2), [9, 9], [9, 234])
+def test_data_seed_and_weight_seed_are_separate(setup, four):
+    other = run(on_one_device(*setup, 2, 2), [9, 9], [9, 234])
     same_bits(seeds.select(other, 0), seeds.select(four, 0))
     assert other[1]["loss"][0, 0] != other[1]["loss"][1, 0]
 
 
-def test_other_widths_and_devices_agree_to_rounding(setup, one_device, four):
-    wide = run(seeds.Program(*setup, 4, 4), [9, 234, 42, 1])
+def test_other_widths_and_devices_agree_to_rounding(setup, four):
+    wide = run(on_one_device(*setup, 4, 4), [9, 234, 42, 1])
     np.testing.assert_allclose(wide[1]["loss"][:, 0], four[1]["loss"][:, 0], rtol=1e-5)
 
 
@@ -95,16 +93,16 @@ def test_two_devices_never_speak_and_agree_with_one(setup, four):
 
 def test_first_step_gradients_are_those_of_one_seed_alone(setup, four):
     cfg, store = setup
-    program = seeds.Program(cfg, store, 1)
+    program = on_one_device(cfg, store, 1)
     state = train.make_state(cfg, ("test",), jax.random.key(42), jax.random.key(42))
     _, measured = jax.jit(lambda s: train.step(cfg, program.frozen, program.rows, s))(state)
     np.testing.assert_allclose(measured["loss"], four[1]["loss"][2, 0], rtol=1e-5)
 
 
-def test_one_execution_an_interval(setup, one_device):
+def test_one_execution_an_interval(setup):
     cfg, store = setup
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, epochs=2))
-    program = seeds.Program(cfg, store, 2)
+    program = on_one_device(cfg, store, 2)
     calls, compiled = [], program.run_interval
     program.run_interval = lambda *a: calls.append(1) or compiled(*a)  # type: ignore[assignment]
     steps = [interval.step for interval in program.train(program.init([1, 2], [1, 2]))]
@@ -117,8 +115,8 @@ def test_slots_are_filled_with_the_last_seed():
     np.testing.assert_array_equal(layout.fill(jnp.arange(5)), [0, 1, 2, 3, 4, 4, 4, 4])
 
 
-def test_a_loss_that_is_not_finite_names_seed_and_step(setup, one_device):
-    program = seeds.Program(*setup, 2)
+def test_a_loss_that_is_not_finite_names_seed_and_step(setup):
+    program = on_one_device(*setup, 2)
     state = program.init([1, 2], [1, 2])
     broken = state.params["visual_proj"]["kernel"].at[1].set(jnp.nan)
     state.params["visual_proj"]["kernel"] = broken

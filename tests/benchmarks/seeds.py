@@ -1,6 +1,7 @@
 """Ten seeds in one program, raced against three ways to train them one after the other.
 
-python tests/benchmarks/seeds.py [--store DIR] [--config NAME] [--steps N] [--seeds S] [--quick] [--cpu]
+python tests/benchmarks/seeds.py [--store DIR] [--config NAME] [--steps N] [--seeds S]
+                                 [--chunk K] [--quick] [--cpu]
 
     vmapped         `seeds.Program` over all seeds at once
     (a) sequential  the same program compiled for one seed, run once per seed
@@ -12,8 +13,9 @@ losses agree. A round gives each contender one turn, so that whatever else the m
 all; the table holds medians over the rounds. PyTorch may use every core, as JAX does, and gets the
 rows of its steps ready drawn. Compilation is measured apart.
 
-On a machine that others use too, wall-clock time says little, least of all of PyTorch, whose threads
-wait for each other at every operation. There, one core and its CPU time still compare the work:
+On a machine that others use too, wall-clock time says little, least of all of PyTorch, whose
+threads wait for each other at every operation. There, one core and its CPU time still compare the
+work:
 `taskset -c 0 python tests/benchmarks/seeds.py --cpu`.
 """
 
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--config", default="demo", help="of preset paper, with balanced batches")
     parser.add_argument("--steps", type=int, default=8, help="of a turn; whole intervals are run")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--chunk", type=int, help="seeds side by side in ours (default: all)")
     parser.add_argument(
         "--quick", action="store_true", help=f"run {QUICK_SEEDS} seeds in sequence, not all"
     )
@@ -215,7 +218,7 @@ def main() -> None:
     cfg = config.resolve(config.load(args.config, [f"data.store={args.store}"]), features)
     if cfg.data.text_tower or cfg.model.preset != "paper" or cfg.train.batching != "balanced":
         parser.error("the PyTorch programs know static class text, preset paper, balanced batches")
-    together = seeds.Program(cfg, features, args.seeds)
+    together = seeds.Program(cfg, features, args.seeds, args.chunk)
     alone = seeds.Program(cfg, features, 1)
     intervals = -(-args.steps // together.longest)
     steps = intervals * together.longest

@@ -1,0 +1,102 @@
+"""What a checkpoint holds and gives back: all seeds, the weights alone, or a refusal."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stores import make_store
+
+from semvad_jax import checkpoint, config, data, seeds
+from semvad_jax.config import BadInput
+
+SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8"]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("checkpoint") / "store", lengths=(5, 8))
+    return seeds.Program(config.resolve(config.load("ucf", SMALL), store), store, 3)
+
+
+@pytest.fixture(scope="module")
+def saved(program, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    state = program.init([1, 2, 3], [4, 5, 6])
+    checkpoint.begin(run, program.cfg, program.frozen, {"weight_seeds": [1, 2, 3]})
+    with checkpoint.Checkpoints(run) as saved:
+        saved.save(program.own(state), {"wall": 2.0, "train": 1.0})
+    return run, jax.device_get(program.own(state))
+
+
+def test_every_array_comes_back(program, saved):
+    run, state = saved
+    with checkpoint.Checkpoints(run) as again:
+        found, clock = again.restore(program.saved_state())
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype and a.shape[0] == 3
+    assert clock == {"wall": 2.0, "train": 1.0}
+
+
+def test_the_weights_alone_and_one_seed(program, saved):
+    run, state = saved
+    with checkpoint.Checkpoints(run) as again:
+        params = again.restore_params(seeds.abstract_params(program.cfg, 3))
+    one = seeds.select(params, 1)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b[1])
+
+
+def test_what_detection_needs_lies_beside_it(program, saved):
+    run, _ = saved
+    cfg, frozen, meta = checkpoint.read(run)
+    assert cfg == program.cfg and meta == {"weight_seeds": [1, 2, 3]}
+    np.testing.assert_array_equal(frozen.class_caption, program.frozen.class_caption)
+    assert frozen.text_tower is None
+
+
+def test_a_text_tower_comes_back(tmp_path, program):
+    frozen = data.frozen(program.store)
+    tower = {
+        "positional_embedding": jnp.ones((3, 2)),
+        "transformer.resblocks.0.ln_1.weight": jnp.ones(2),
+    }
+    tokens = jnp.ones((3, 77), jnp.int32)
+    whole = type(frozen)(frozen.class_caption, frozen.class_name, tokens, tower)
+    checkpoint.begin(tmp_path, program.cfg, whole, {})
+    _, found, _ = checkpoint.read(tmp_path)
+    assert set(found.text_tower) == set(tower) and found.class_tokens.shape == (3, 77)
+
+
+def test_other_seeds_are_refused(program, saved):
+    run, _ = saved
+    two = seeds.Program(program.cfg, program.store, 2)
+    with (
+        checkpoint.Checkpoints(run) as again,
+        pytest.raises(BadInput, match="another model or other seeds"),
+    ):
+        again.restore(two.saved_state())
+
+
+def test_no_checkpoint_and_no_run_are_one_sentence(program, tmp_path):
+    with (
+        checkpoint.Checkpoints(tmp_path) as none,
+        pytest.raises(BadInput, match="holds no finished checkpoint"),
+    ):
+        none.restore(program.saved_state())
+    with pytest.raises(BadInput, match="is not a run: .*config.json is missing"):
+        checkpoint.read(tmp_path / "nothing")
+
+
+def test_another_number_of_devices_goes_on_with_the_same_seeds(program, saved):
+    run, state = saved
+    with pytest.MonkeyPatch.context() as patch:
+        first = jax.devices()[:1]
+        patch.setattr(jax, "devices", lambda: first)
+        other = seeds.Program(program.cfg, program.store, 3)
+    assert (program.layout.slots, other.layout.slots) == (4, 3)
+    with checkpoint.Checkpoints(run) as again:
+        found, _ = again.restore(other.saved_state())
+    for a, b in zip(jax.tree.leaves(other.adopt(found)), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,251 @@
+"""The command line from store to summary, and every mistake in one sentence."""
+
+import csv
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import make_store
+
+import main
+from semvad_jax import run as runs
+from semvad_jax import seeds
+
+CONFIG = """
+from semvad_jax.config import *
+config = Config(
+    data=DataConfig(dataset="synthetic", val_fraction=0.25),
+    model=ModelConfig(dim=4, length=8, layers=1),
+    train=TrainConfig(batch=8, epochs=3, lr=1e-3),
+    eval=EvalConfig(every=0, crop=0),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("main")
+    make_store(place / "store", train=32, test=8, lengths=(5, 8, 11))
+    (place / "tiny.py").write_text(CONFIG)
+    return place
+
+
+def command(place, out, *more):
+    return [
+        "--config",
+        str(place / "tiny.py"),
+        "--data",
+        str(place / "store"),
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    main.main(command(place, place / "run", "--vmap-seeds", "2"))
+    return place / "run"
+
+
+def refused(capsys, argv, status=2):
+    with pytest.raises(SystemExit) as ended:
+        main.main(argv)
+    told = capsys.readouterr().err.strip()
+    assert ended.value.code == status and told.startswith("error: ") and "\n" not in told
+    return told
+
+
+def test_a_run_leaves_what_the_contract_says(trained):
+    summary = json.loads((trained / "summary.json").read_text())
+    assert {"config", "model", "dataset", "device", "weight_seeds", "data_seeds", "steps"} < set(
+        summary
+    )
+    assert summary["weight_seeds"] == summary["data_seeds"] == [9, 234] and summary["steps"] == 9
+    assert 0 < summary["train_seconds"] < summary["wall_seconds"]
+    selections, heads = ("last", "val", "test"), ("binary", "class", "max")
+    expected = {f"{s}/{h}/{m}" for s in selections for h in heads for m in ("auc", "ap")}
+    ious = ["", *(f"@0.{i}" for i in range(1, 6))]
+    expected |= {
+        f"{s}/class/{m}{iou}" for s in selections for m in ("map", "map_clean") for iou in ious
+    }
+    assert set(summary["metrics"]) == expected
+    auc = summary["metrics"]["last/binary/auc"]
+    assert auc["mean"] == pytest.approx(np.mean(auc["values"])) and auc["best"] == max(
+        auc["values"]
+    )
+    assert auc["sd"] == pytest.approx(np.std(auc["values"], ddof=1))
+
+
+def test_metrics_are_a_line_per_evaluation_and_seed(trained):
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["weight_seed"]) for r in lines] == [
+        (s, w) for s in (3, 6, 9) for w in (9, 234)
+    ]
+    assert {"loss", "binary", "class", "text", "sem", "test/binary/auc", "val/class/ap"} < set(
+        lines[0]
+    )
+    summary = json.loads((trained / "summary.json").read_text())
+    assert [r["test/max/auc"] for r in lines[-2:]] == summary["metrics"]["last/max/auc"]["values"]
+    best = [max(r["test/binary/auc"] for r in lines if r["weight_seed"] == w) for w in (9, 234)]
+    assert summary["metrics"]["test/binary/auc"]["values"] == best
+
+
+def test_eval_reproduces_the_summary_to_the_digit(trained):
+    main.main(["--restore", str(trained), "--eval"])
+    summary, again = (json.loads((trained / f).read_text()) for f in ("summary.json", "eval.json"))
+    assert again["metrics"] == summary["metrics"]
+
+
+def test_detect_scores_every_video_from_the_run_alone(trained, place, tmp_path):
+    main.main(["--restore", str(trained), "--detect", str(place / "store"), "--out", str(tmp_path)])
+    assert len(list(tmp_path.glob("*/scores.csv"))) == 40
+    text = (tmp_path / "video_033" / "scores.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    head = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
+    assert list(rows[0]) == [*head.split(","), "Normal", "Fighting", "Arson", "caption"]
+    assert [int(r["snippet"]) for r in rows] == list(range(len(rows)))
+    assert (
+        rows[-1]["end_frame"] == str(16 * len(rows) - 3)
+        and rows[0]["caption"] == "caption 0 of video 33"
+    )
+    for row in rows:
+        p = [float(row[c]) for c in ("Normal", "Fighting", "Arson")]
+        assert (
+            sum(p) == pytest.approx(1, abs=1e-5)
+            and row["class"] == ("Normal", "Fighting", "Arson")[np.argmax(p)]
+        )
+        assert 0 <= float(row["score_mean"]) <= 1 and float(row["score_sd"]) >= 0
+
+
+def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
+    trained, place, tmp_path, monkeypatch, capsys
+):
+    whole = seeds.Program.train
+
+    def interrupted(program, state):
+        for interval in whole(program, state):
+            if interval.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield interval
+
+    monkeypatch.setattr(seeds.Program, "train", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main.main(command(place, tmp_path / "run", "--vmap-seeds", "2"))
+    assert ended.value.code == 130 and "stopped at step 3 of 9 and saved" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert not (tmp_path / "run" / "summary.json").exists()
+    monkeypatch.undo()
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "half a li')  # as a kill may leave it
+    main.main(command(place, tmp_path / "run", "--vmap-seeds", "2", "--resume"))
+    for name in ("metrics.jsonl", "config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes()
+    summary, again = (
+        json.loads((r / "summary.json").read_text()) for r in (trained, tmp_path / "run")
+    )
+    assert again["metrics"] == summary["metrics"]
+
+
+def test_resuming_a_finished_run_trains_nothing_and_keeps_its_clock(trained, place, monkeypatch):
+    before = json.loads((trained / "summary.json").read_text())
+    monkeypatch.setattr(seeds.Program, "train", None)
+    main.main(command(place, trained, "--vmap-seeds", "2", "--resume"))
+    assert json.loads((trained / "summary.json").read_text()) == before
+
+
+def test_other_models_train_in_the_same_program(place, tmp_path):
+    main.main(
+        command(place, tmp_path / "mil", "--model", "mil", "--seeds", "7", "--data-seeds", "8")
+    )
+    summary = json.loads((tmp_path / "mil" / "summary.json").read_text())
+    assert (summary["model"], summary["weight_seeds"], summary["data_seeds"]) == ("mil", [7], [8])
+    assert (
+        summary["metrics"]["last/binary/auc"]["sd"] is None
+        and "last/class/auc" not in summary["metrics"]
+    )
+
+
+def test_a_finished_run_is_not_overwritten(trained, place, capsys):
+    told = refused(capsys, command(place, trained, "--vmap-seeds", "2"))
+    assert "already holds a run; go on with --resume, or name another --out" in told
+    told = refused(capsys, command(place, trained, "--vmap-seeds", "3", "--resume"))
+    assert "was begun with other settings" in told
+
+
+def test_mistakes_on_the_command_line(place, trained, tmp_path, capsys):
+    told = refused(capsys, ["--config", "nothing", "--vmap-seeds", "1"])
+    assert "no config file" in told and "demo" in told
+    told = refused(capsys, command(place, tmp_path / "x", "--set", "train.lrr=1"))
+    assert "did you mean 'train.lr'?" in told
+    told = refused(
+        capsys, ["--config", "ucf", "--data", str(tmp_path / "none"), "--vmap-seeds", "1"]
+    )
+    assert str(tmp_path / "none") in told
+    told = refused(capsys, command(place, tmp_path / "x", "--vmap-seeds", "2", "--seeds", "1,2,3"))
+    assert "--vmap-seeds 2, 3 weight seeds" in told
+    told = refused(capsys, ["--restore", str(tmp_path), "--eval"])
+    assert "is not a run" in told
+
+
+def test_features_of_another_kind_are_refused(trained, tmp_path, capsys):
+    make_store(tmp_path / "wide", widths=(13, 10))
+    told = refused(
+        capsys,
+        ["--restore", str(trained), "--detect", str(tmp_path / "wide"), "--out", str(tmp_path)],
+    )
+    assert "has feature_dim 13, the run was trained on 12" in told
+    make_store(tmp_path / "other", classes=("Normal", "Riot", "Arson"))
+    told = refused(capsys, ["--restore", str(trained), "--eval", "--data", str(tmp_path / "other")])
+    assert (
+        "has classes Normal, Riot, Arson, but this run was made for Normal, Fighting, Arson" in told
+    )
+
+
+def test_a_feature_that_is_not_finite_is_refused(place, tmp_path, capsys):
+    store = make_store(tmp_path / "store")
+    rows = np.load(store.path / "visual.npy")
+    rows[7, 3] = np.nan
+    np.save(store.path / "visual.npy", rows)
+    info = json.loads((store.path / "store.json").read_text())
+    import hashlib
+
+    info["sha256"]["visual.npy"] = hashlib.sha256(
+        (store.path / "visual.npy").read_bytes()
+    ).hexdigest()
+    (store.path / "store.json").write_text(json.dumps(info))
+    argv = [
+        "--config",
+        str(place / "tiny.py"),
+        "--data",
+        str(store.path),
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert "visual.npy" in refused(capsys, argv)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_saved(place, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
+
+    monkeypatch.setattr(runs, "_append", full)
+    told = refused(capsys, command(place, tmp_path / "run", "--vmap-seeds", "2"))
+    assert (
+        "cannot write metrics.jsonl: No space left on device; what was saved before stays" in told
+    )
+
+
+def test_the_readme_commands_parse():
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip().startswith("python main.py")
+    ]
+    assert lines
+    for line in lines:
+        main.arguments(line.partition("#")[0].split()[2:])
