@@ -10,6 +10,6 @@ from semvad_jax.config import Config, DataConfig, EvalConfig, ModelConfig, Train
 config = Config(
     data=DataConfig(dataset="ucf", store="features/ucf_captions", val_fraction=0.1),
     model=ModelConfig(dim=64, length=16),
-    train=TrainConfig(batch=128, epochs=9, lr=1e-3),
+    train=TrainConfig(batch=128, epochs=9, lr=1.6e-3),
     eval=EvalConfig(every=0, crop=0),
 )
