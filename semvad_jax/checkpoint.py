@@ -61,8 +61,12 @@ def read(run: Path) -> tuple[Config, Frozen, dict[str, Any]]:
             )
     arrays = safetensors.flax.load_file(folder / "frozen.safetensors")
     tower = {k.removeprefix("text_tower."): v for k, v in arrays.items() if "text_tower." in k}
-    plain = (arrays.get(name) for name in ("class_caption", "class_name", "class_tokens"))
-    frozen = Frozen(*plain, tower or None)
+    frozen = Frozen(
+        class_caption=arrays.get("class_caption"),
+        class_name=arrays.get("class_name"),
+        class_tokens=arrays.get("class_tokens"),
+        text_tower=tower or None,
+    )
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return config.from_json((run / "config.json").read_text(encoding="utf-8")), frozen, meta
 

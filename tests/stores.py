@@ -1,4 +1,4 @@
-"""A small synthetic store, written in milliseconds: anomalous snippets lie along a direction of their own."""
+"""A small synthetic store: anomalous snippets lie along a direction of their own."""
 
 from pathlib import Path
 

@@ -123,7 +123,8 @@ def test_too_few_rows_for_a_batch_is_one_sentence(store):
     cfg = tiny(store, "train.batch=128")
     with pytest.raises(
         BadInput,
-        match="takes 64 normal and 64 abnormal train rows, but the store has 24 and 24; lower train.batch to at most 48",
+        match="takes 64 normal and 64 abnormal train rows, but the store has 24 and 24; "
+        "lower train.batch to at most 48",
     ):
         data.steps_per_epoch(cfg, on_device(cfg, store))
 

@@ -75,14 +75,16 @@ def random_tower(width=16, depth=2, vocabulary=40):
     f = lambda *s: np.asarray(rng.standard_normal(s) * s[-1] ** -0.5, np.float32)  # noqa: E731
     tower = {
         "token_embedding.weight": f(vocabulary, width), "positional_embedding": f(77, width),
-        "ln_final.weight": 1 + f(width), "ln_final.bias": f(width), "text_projection": f(width, width),
+        "ln_final.weight": 1 + f(width), "ln_final.bias": f(width),
+        "text_projection": f(width, width),
     }  # fmt: skip
     shapes = {
         "attn.in_proj_weight": (3 * width, width), "attn.in_proj_bias": (3 * width,),
         "attn.out_proj.weight": (width, width), "attn.out_proj.bias": (width,),
         "mlp.c_fc.weight": (4 * width, width), "mlp.c_fc.bias": (4 * width,),
         "mlp.c_proj.weight": (width, 4 * width), "mlp.c_proj.bias": (width,),
-        "ln_1.weight": (width,), "ln_1.bias": (width,), "ln_2.weight": (width,), "ln_2.bias": (width,),
+        "ln_1.weight": (width,), "ln_1.bias": (width,), "ln_2.weight": (width,),
+        "ln_2.bias": (width,),
     }  # fmt: skip
     return tower | {
         f"transformer.resblocks.{i}.{k}": f(*s) for i in range(depth) for k, s in shapes.items()
@@ -90,7 +92,7 @@ def random_tower(width=16, depth=2, vocabulary=40):
 
 
 def random_tokens():
-    """Start 38, end 39 (the largest id, as in CLIP), class names of one to three tokens, zeros behind."""
+    """Start 38, end 39 (the largest id, as in CLIP), class names of one to three tokens."""
     tokens = np.zeros((3, 77), np.int32)
     for row, words in zip(tokens, ([5], [7, 8], [3, 4, 9]), strict=True):
         row[: len(words) + 2] = [38, *words, 39]
