@@ -7,7 +7,11 @@ each checkpoint/frozen.safetensors   class embeddings and text tower
 checkpoint/meta.json        seeds, chunk width, class names, data set, producers of the features
 """
 
+import errno
 import json
+import logging
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,11 +93,22 @@ class Checkpoints:
         self.manager.close()
 
     def save(self, state: TrainState, clock: Mapping[str, float]) -> None:
-        """Saves the stacked state under its step, with the seconds spent so far."""
+        """Saves the stacked state under its step, with the seconds spent so far.
+
+        Raises OSError where the disk is full; the checkpoint before stays.
+        """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(flatten(state)), clock=ocp.args.JsonSave(dict(clock))
         )
-        self.manager.save(int(state.step[0]), args=items)
+        try:
+            self.manager.save(int(state.step[0]), args=items)
+        except ValueError as error:  # the storage library's way to tell of a full disk
+            if "No space left" not in str(error):
+                raise
+            # the writes it gave up would tell of themselves once more, in tracebacks, at exit
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            warnings.simplefilter("ignore", RuntimeWarning)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
 
     def latest(self) -> int | None:
         return self.manager.latest_step()

@@ -69,6 +69,20 @@ def test_a_text_tower_comes_back(tmp_path, program):
     assert set(found.text_tower) == set(tower) and found.class_tokens.shape == (3, 77)
 
 
+def test_a_full_disk_is_told_as_one_and_keeps_the_checkpoint_before(program, saved, monkeypatch):
+    run, _ = saved
+    told = "RESOURCE_EXHAUSTED: Failed to write 382729 bytes: No space left on device"
+
+    def full(*_, **__):
+        raise ValueError(told)
+
+    with checkpoint.Checkpoints(run) as again:
+        monkeypatch.setattr(again.manager, "save", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            again.save(program.own(program.init([1, 2, 3], [4, 5, 6])), {})
+        assert again.latest() == 0
+
+
 def test_other_seeds_are_refused(program, saved):
     run, _ = saved
     two = seeds.Program(program.cfg, program.store, 2)
