@@ -1,10 +1,9 @@
-"""RUN/checkpoint: the stacked state by orbax, and beside it once what detection needs to do without
-the store.
+"""RUN/checkpoint: the stacked state by orbax; beside it, once, what detection needs without a store.
 
-config.json                 the resolved settings, in RUN itself
-checkpoint/STEP/state/      every array of the state under its path's name, a leading seed axis on
-each checkpoint/frozen.safetensors   class embeddings and text tower
-checkpoint/meta.json        seeds, chunk width, class names, data set, producers of the features
+../config.json              the resolved settings
+STEP/state/                 every array of the state by its path's name, first axis the seeds
+frozen.safetensors          class embeddings and text tower
+meta.json                   seeds, chunk width, class names, data set, producers of the features
 """
 
 import errno
