@@ -1,4 +1,4 @@
-"""RUN/checkpoint: the stacked state by orbax; beside it, once, what detection needs without a store.
+"""RUN/checkpoint: the stacked state by orbax; beside it, once, what detection needs besides.
 
 ../config.json              the resolved settings
 STEP/state/                 every array of the state by its path's name, first axis the seeds

@@ -158,7 +158,7 @@ def detect(run: Path, data: str, out: Path) -> None:
 def _judge(
     program: seeds.Program, state: TrainState, meta: dict[str, Any], clock: dict[str, float]
 ) -> tuple[report.Summary, str | None]:
-    metrics = {name: report.spread(values) for name, values in program.final_metrics(state).items()}
+    found, latest = program.final_metrics(state)
     summary = report.Summary(
         config=meta["config"],
         model=program.cfg.model.name,
@@ -169,9 +169,9 @@ def _judge(
         steps=int(state.step[0]),
         wall_seconds=clock["wall"],
         train_seconds=clock["train"],
-        metrics=metrics,
+        metrics={name: report.spread(values) for name, values in found.items()},
     )
-    return summary, report.val_head(program.judge(state.params), program.cfg.eval.metric)
+    return summary, report.val_head(latest, program.cfg.eval.metric)
 
 
 def _device() -> str:

@@ -207,24 +207,25 @@ class Program:
             found["val"] = evaluate.video_metrics(scores.take(tests, len(self.judged)), abnormal)
         return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
 
-    def final_metrics(self, state: TrainState) -> dict[str, list[float]]:
-        """`{"selection/head/metric": [f per seed]}` on the test videos, for the last and the
-        selected weights.
-        """
+    def final_metrics(
+        self, state: TrainState
+    ) -> tuple[dict[str, list[float]], list[dict[str, float]]]:
+        """`{"selection/head/metric": [f per seed]}` on the test videos, and `judge` of the last."""
         found: dict[str, list[float]] = {}
+        latest = []
         for name in ("last", *self.selections):
             for scores in self.scores(state.params if name == "last" else state.best[name].params):
+                if name == "last":
+                    latest.append(self._judge_one(scores))
                 test = scores.take(0, len(self.test_videos))
-                metrics = evaluate.frame_metrics(test, self.truth) | evaluate.class_metrics(
-                    test, self.truth
-                )
+                metrics = evaluate.frame_metrics(test, self.truth)
+                metrics |= evaluate.class_metrics(test, self.truth)
                 for key, value in metrics.items():
                     found.setdefault(f"{name}/{key}", []).append(value)
-        return found
+        return found, latest
 
     def train(self, state: TrainState) -> Iterator[Interval]:
-        """Trains on from a state, one execution an interval, and judges after each, up to the run's
-        last step.
+        """Trains on from a state to the last step: an execution an interval, judged after each.
 
         The state given is used up; the one yielded is the caller's until it asks for the next.
         Raises BadInput where a loss is not finite or the model lacks the selecting head.
