@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from semvad_jax.config import Config
 from semvad_jax.layers import Linear, attend, layer_norm, quick_gelu, unit
 from semvad_jax.types import Frozen
 
@@ -24,8 +25,9 @@ class PromptedText(nnx.Module):
     alone.
     """
 
-    def __init__(self, width: int, rngs: nnx.Rngs):
-        self.prompt = nnx.Param(0.01 * jax.random.normal(rngs.params(), (77, width)))
+    def __init__(self, cfg: Config, rngs: nnx.Rngs):
+        shape = (77, cfg.data.text_tower)
+        self.prompt = nnx.Param(0.01 * jax.random.normal(rngs.params(), shape))
 
     def __call__(self, frozen: Frozen) -> Float[Array, "C D_text"]:
         assert frozen.text_tower is not None and frozen.class_tokens is not None
@@ -38,8 +40,8 @@ class StaticText(nnx.Module):
     tower.
     """
 
-    def __init__(self, classes: int, width: int):
-        self.residual = nnx.Param(jnp.zeros((classes, width)))
+    def __init__(self, cfg: Config):
+        self.residual = nnx.Param(jnp.zeros((len(cfg.data.classes), cfg.data.text_dim)))
 
     def __call__(self, frozen: Frozen) -> Float[Array, "C D_text"]:
         assert frozen.class_name is not None
@@ -93,12 +95,23 @@ def text_tower(
     return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0] @ tower["text_projection"]
 
 
-def crop_tower(tower: dict[str, np.ndarray], tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """The tower cut after the last end position: attention is causal, so what follows changes
-    nothing.
+def crop_tower(
+    tower: dict[str, np.ndarray], tokens: Int[np.ndarray, "C L"]
+) -> tuple[dict[str, np.ndarray], Int[np.ndarray, "C L"]]:
+    """The tower without what these tokens (CLIP's own ids) do not reach, and the tokens as its
+    rows.
+
+    The embeddings of other tokens go, and the positions after the last end: attention is causal.
     """
+    ids, rows = np.unique(tokens, return_inverse=True)
+    words, places = tower["token_embedding.weight"], tower["positional_embedding"]
     used = int(tokens.argmax(axis=-1).max()) + PREFIX + POSTFIX + 1
-    return tower | {"positional_embedding": tower["positional_embedding"][:used]}
+    cropped = {
+        # a store holds the rows in use alone, in the order of their ids
+        "token_embedding.weight": words if len(words) == len(ids) else words[ids],
+        "positional_embedding": places[:used],
+    }
+    return tower | cropped, rows.reshape(tokens.shape)
 
 
 class ClassHead(nnx.Module):

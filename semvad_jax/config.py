@@ -34,11 +34,11 @@ class DataConfig:
     )
     val_seed: int = 0
     shuffle_labels: bool = False  # a control: train on permuted video labels, expect 0.5
-    # the rest is filled from the store by `resolve`
+    # the rest is filled from the store by `resolve`; 0 and () until then
     feature_dim: int = 0  # F
     caption_dim: int = 0  # Q
     classes: tuple[str, ...] = ()  # 0 = normal
-    text_dim: int = 0  # D_text, of the class-name embeddings
+    text_dim: int = 0  # D_text, of the class vectors before the model
     text_tower: int = 0  # width of CLIP's text tower; 0 where the store carries none
 
 
@@ -51,18 +51,24 @@ class ModelConfig:
     layers: int = UNSET  # window-attention blocks of the LGT adapter
     heads: int = UNSET
     window: int = UNSET  # snippets in one attention window
-    attention: bool = UNSET  # Table 10 row 2: fuse captions by cross-attention
-    mixer: bool = UNSET  # Table 10 row 3: the conv mixer
+    # of SemVAD's fusion; Table 10 counts its rows by the first two
+    attention: bool = UNSET  # row 2: fuse captions by cross-attention
+    mixer: bool = UNSET  # row 3: the conv mixer
     qkv: bool = UNSET  # Table 13: a Linear of its own for the values
+    attention_over: Literal["snippets", "channels"] = UNSET  # what the attention weights sum over
     residual: Literal["visual", "caption"] = UNSET  # what the attended captions are added to
+    shared_norm: bool = UNSET  # one LayerNorm after attention and after the feed-forward network
 
 
 @dataclass(frozen=True)
 class LossConfig:
     text: float = UNSET  # λ/C of Eq. 4
+    text_cosine: Literal["positive", "absolute"] = UNSET  # Eq. 4's max(0, cos), or |cos|
     sem: float = UNSET  # weight of ℓ_sem (Table 10 row 4)
-    sem_stop_class: bool = False  # no gradient through the class captions in ℓ_sem
-    sigma_greedy: bool = False  # Table 12
+    sem_labels: Literal["all", "first"] = UNSET  # the classes of a video that ℓ_sem averages over
+    sem_padding: bool = UNSET  # ℓ_sem also picks from the slots after a video's last snippet
+    sem_stop_class: bool = UNSET  # no gradient through the class captions in ℓ_sem
+    sigma_greedy: bool = UNSET  # Table 12
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class TrainConfig:
     lr: float = UNSET
     weight_decay: float = UNSET
     milestones: tuple[int, ...] = UNSET  # epochs after which the learning rate falls tenfold
+    # release: after every epoch go on from the weights that were best on the test videos
+    protocol: Literal["plain", "release"] = "plain"
+    early_stop: Literal["run", "epoch"] = UNSET  # what `release` ends when nothing gets better
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters stay float32
 
 
@@ -97,8 +106,8 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads `configs/NAME.py` or a path, applies `section.field=value` overrides, fills unset
     fields from the model's table.
 
-    Raises BadInput for a missing file, an unknown field, a value of the wrong type or a combination
-    that cannot run.
+    Raises BadInput for a missing file, an unknown field, a field the model does not have, a value
+    of the wrong type or a combination that cannot run.
     """
     given = str(name_or_path)
     path = Path(given) if given.endswith(".py") else CONFIGS / f"{given}.py"
@@ -112,9 +121,11 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise BadInput(f"{path} must define `config = Config(...)`")
     assignments = [_parse(text) for text in overrides]
     config = _assign(config, assignments)
-    config = _assign(
-        config, [(k, v) for k, v in _table(config).items() if _get(config, k) is UNSET]
-    )
+    row = _table(config)
+    for name, default in _fields(Config()).items():
+        if default is UNSET and name not in row and _fields(config)[name] is not UNSET:
+            raise BadInput(f"model {config.model.name} has no {name}; leave it out")
+    config = _assign(config, [(k, v) for k, v in row.items() if _fields(config)[k] is UNSET])
     _check(config)
     return config
 
@@ -127,11 +138,12 @@ def resolve(cfg: Config, store: Any) -> Config:
     the store has.
     """
     tower = store.class_text.get("text_tower.positional_embedding")
+    names = "class_name" if tower is None else "text_tower.text_projection"
     found: dict[str, Any] = {
         "feature_dim": int(store.feature_dim),
         "caption_dim": int(store.caption_dim),
         "classes": tuple(store.classes),
-        "text_dim": store.class_text["class_name"].shape[1],
+        "text_dim": store.class_text[names].shape[1],
         "text_tower": 0 if tower is None else tower.shape[1],
     }
     for name, value in found.items():
@@ -159,11 +171,6 @@ def from_json(text: str) -> Config:
     return config
 
 
-def width(cfg: Config) -> int:
-    """W, the LGT adapter's width: the two streams side by side."""
-    return 2 * cfg.model.dim
-
-
 def _show(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
@@ -179,6 +186,8 @@ def _table(config: Config) -> Mapping[str, Any]:
     if row is None:
         known = ", ".join(sorted({p for _, p in rows}))
         raise BadInput(f"model {name} has no preset {preset!r}; model.preset takes one of: {known}")
+    if config.train.protocol == "release":
+        row = row | {"eval.select_head": "max"}  # the better of the two heads is part of it
     return row
 
 
@@ -189,17 +198,16 @@ def _parse(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _get(config: Config, name: str) -> Any:
-    section, _, leaf = name.partition(".")
-    return getattr(getattr(config, section), leaf)
+def _fields(config: Config) -> dict[str, Any]:
+    return {
+        f"{section}.{name}": value
+        for section, part in dataclasses.asdict(config).items()
+        for name, value in part.items()
+    }
 
 
 def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
-    names = [
-        f"{s.name}.{f.name}"
-        for s in dataclasses.fields(Config)
-        for f in dataclasses.fields(getattr(config, s.name))
-    ]
+    names = _fields(config)
     for name, value in assignments:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
@@ -263,15 +271,15 @@ def _describe(kind: Any) -> str:
 
 
 def _check(cfg: Config) -> None:
-    m, t, d = cfg.model, cfg.train, cfg.data
+    m, t, d, fields = cfg.model, cfg.train, cfg.data, _fields(cfg)
     rules = [
         (
-            m.length % m.window == 0,
+            m.window is UNSET or m.length % m.window == 0,
             f"model.length {m.length} is not a multiple of model.window {m.window}",
         ),
         (
-            width(cfg) % m.heads == 0,
-            f"the width {width(cfg)} is not a multiple of model.heads {m.heads}",
+            m.heads is UNSET or m.dim % m.heads == 0,
+            f"model.dim {m.dim} is not a multiple of model.heads {m.heads}",
         ),
         (
             t.batching != "balanced" or t.batch % 2 == 0,
@@ -281,7 +289,8 @@ def _check(cfg: Config) -> None:
         (t.lr > 0, f"train.lr {t.lr} must be positive"),
     ]
     for name in ("model.dim", "model.layers", "train.batch", "train.epochs"):
-        rules.append((_get(cfg, name) > 0, f"{name} {_get(cfg, name)} must be positive"))
+        value = fields[name]
+        rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
     for holds, sentence in rules:
         if not holds:
             raise BadInput(sentence)

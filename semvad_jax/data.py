@@ -46,7 +46,8 @@ def frozen(store: Store) -> Frozen:
     if tokens is not None:
         named = (name.partition("text_tower.") for name in text)
         tower = {tail: text[head + dot + tail] for head, dot, tail in named if dot}
-        tower = jax.tree.map(jnp.asarray, crop_tower(tower, tokens))
+        tower, tokens = crop_tower(tower, tokens)
+        tower = jax.tree.map(jnp.asarray, tower)
     return Frozen(
         class_caption=jnp.asarray(text["class_caption"], jnp.float32),
         class_name=jnp.asarray(text["class_name"], jnp.float32),

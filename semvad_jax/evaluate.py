@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PyTree
 
 from semvad_jax.config import Config
 from semvad_jax.metrics import detection_map, frame_ap, frame_auc
+from semvad_jax.models import model
 from semvad_jax.store import Store
-from semvad_jax.train import model
 from semvad_jax.types import Batch, Frozen, Windows
 
 HEADS = ("binary", "class", "max")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from semvad_jax.config import ModelConfig
 from semvad_jax.layers import Conv, LayerNorm, Linear
 
 
@@ -12,29 +13,57 @@ class CrossAttention(nnx.Module):
     """Every snippet's visual feature gathers the captions of the whole video: queries f, keys and
     values t (QKK).
 
-    One head, no projections of its own; with `qkv` (Table 13) the values get a Linear. Then
+    One head, no projections of its own; with `model.qkv` (Table 13) the values get a Linear. Then
     post-norm feed-forward.
     """
 
-    def __init__(self, dim: int, qkv: bool, residual: str, rngs: nnx.Rngs):
-        self.value = Linear(dim, dim, rngs) if qkv else None
-        self.add_to_visual = residual == "visual"
+    def __init__(self, model: ModelConfig, rngs: nnx.Rngs):
+        dim = model.dim
+        self.value = Linear(dim, dim, rngs) if model.qkv else None
+        self.gather = over_snippets if model.attention_over == "snippets" else over_channels
+        self.add_to_visual = model.residual == "visual"
         self.norm1 = LayerNorm(dim)
         self.up = Linear(dim, dim // 2, rngs)
         self.down = Linear(dim // 2, dim, rngs)
-        self.norm2 = LayerNorm(dim)
+        self.norm2 = None if model.shared_norm else LayerNorm(dim)
 
     def __call__(
         self, f: Float[Array, "B T D"], t: Float[Array, "B T D"], length: Int[Array, " B"]
     ) -> Float[Array, "B T D"]:
-        valid = (
-            jnp.arange(t.shape[1]) < jnp.maximum(length, 1)[:, None]
-        )  # an empty video must not give NaN
-        logits = (f @ t.swapaxes(1, 2)).astype(jnp.float32) * f.shape[-1] ** -0.5
-        weights = jax.nn.softmax(jnp.where(valid[:, None, :], logits, -jnp.inf), axis=-1)
-        attended = weights.astype(t.dtype) @ (t if self.value is None else self.value(t))
+        attended = self.gather(f, t, t if self.value is None else self.value(t), length)
         x = self.norm1((f if self.add_to_visual else t) + attended)
-        return self.norm2(x + self.down(jax.nn.relu(self.up(x))))
+        return (self.norm2 or self.norm1)(x + self.down(jax.nn.relu(self.up(x))))
+
+
+def over_snippets(
+    f: Float[Array, "B T D"],
+    t: Float[Array, "B T D"],
+    value: Float[Array, "B T D"],
+    length: Int[Array, " B"],
+) -> Float[Array, "B T D"]:
+    """The paper's attention: each snippet weighs all real snippets of its video."""
+    valid = (
+        jnp.arange(t.shape[1]) < jnp.maximum(length, 1)[:, None]
+    )  # an empty video must not give NaN
+    logits = (f @ t.swapaxes(1, 2)).astype(jnp.float32) * f.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(valid[:, None, :], logits, -jnp.inf), axis=-1)
+    return weights.astype(t.dtype) @ value
+
+
+def over_channels(
+    f: Float[Array, "B T D"],
+    t: Float[Array, "B T D"],
+    value: Float[Array, "B T D"],
+    length: Int[Array, " B"],
+) -> Float[Array, "B T D"]:
+    """The authors' program: each channel of f weighs the channels of t by their course over time.
+
+    Kept for parity: the sum runs over all T slots, where padding is L_v's and L_c's bias; so a
+    model is tied to its T, by which the logits are scaled, and `length` has no say.
+    """
+    logits = (f.swapaxes(1, 2) @ t).astype(jnp.float32) * f.shape[1] ** -0.5
+    weights = jax.nn.softmax(logits, axis=-1).astype(t.dtype)
+    return value @ weights.swapaxes(1, 2)
 
 
 class ConvMixer(nnx.Module):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 def torch_uniform(fan_in: int) -> Callable:
     """U(±1/√fan_in), PyTorch's default for weight and bias of Linear and Conv."""
-    bound = fan_in**-0.5
+    bound = max(fan_in, 1) ** -0.5  # 0 inputs: the sizes of a config that has met no store
     return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
@@ -57,6 +57,13 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         return product(x, self.kernel[...]) + self.bias.astype(x.dtype)
+
+
+def adapter(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear | None:
+    """A Linear between two sizes; None where they are equal, or where the first is not known yet
+    (0) and taken to be.
+    """
+    return None if inputs in (0, outputs) else Linear(inputs, outputs, rngs)
 
 
 class LayerNorm(nnx.Module):

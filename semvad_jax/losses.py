@@ -1,5 +1,6 @@
 """The losses (paper §3.4), each for ONE video; `total` maps them over the batch and adds."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,15 +16,18 @@ GREEDY_DECAY = 0.99  # σ_t = 0.99^t
 
 
 def top_k_mean(
-    values: Float[Array, " T"], ranking: Float[Array, " T"], length: Int[Array, ""]
+    values: Float[Array, " T"],
+    ranking: Float[Array, " T"],
+    length: Int[Array, ""],
+    slots: Int[Array, ""] | int | None = None,
 ) -> Float[Array, ""]:
-    """Mean of `values` at the k = ⌊length/16⌋ + 1 valid snippets that `ranking` puts first; 0 for
-    an empty video.
+    """Mean of `values` at the k = ⌊length/16⌋ + 1 snippets that `ranking` puts first among the
+    first `slots` (default: the valid ones); 0 for an empty video.
 
     The picks carry no gradient; `values` do.
     """
     steps = ranking.shape[0]
-    ranked = jnp.where(jnp.arange(steps) < length, ranking, -jnp.inf)
+    ranked = jnp.where(jnp.arange(steps) < (length if slots is None else slots), ranking, -jnp.inf)
     _, picks = jax.lax.top_k(
         jax.lax.stop_gradient(ranked), min(steps // SNIPPETS_PER_PICK + 1, steps)
     )
@@ -70,21 +74,26 @@ def semantic(
     class_captions: Float[Array, "C D"],
     length: Int[Array, ""],
     labels: Float[Array, " C"],
+    padding: bool = False,
 ) -> Float[Array, ""]:
     """ℓ_sem: 1 − cos between a class's caption and the captions of its top-k snippets, mean over
     the video's classes.
 
-    The probabilities only choose the snippets, so this trains L_c alone.
+    The probabilities only choose the snippets, so this trains L_c alone. With `padding` the slots
+    after the last snippet may be chosen too, as in the authors' program.
     """
     distance = 1 - unit(captions) @ unit(class_captions).T
-    video = jax.vmap(top_k_mean, (1, 1, None))(distance, jax.nn.softmax(class_logits), length)
+    slots = captions.shape[0] if padding else length
+    over_classes = jax.vmap(top_k_mean, (1, 1, None, None))
+    video = over_classes(distance, jax.nn.softmax(class_logits), length, slots)
     return (labels * video).sum() / jnp.maximum(labels.sum(), 1)
 
 
-def text_separation(class_text: Float[Array, "C W"]) -> Float[Array, ""]:
-    """Eq. 4 without its weight: Σ over anomaly classes of max(0, cos(t'_0, t'_c))."""
+def text_separation(class_text: Float[Array, "C W"], absolute: bool = False) -> Float[Array, ""]:
+    """Eq. 4 without its weight: Σ over anomaly classes of max(0, cos(t'_0, t'_c)), or of |cos|."""
     text = unit(class_text)
-    return jax.nn.relu(text[1:] @ text[0]).sum()
+    cosine = text[1:] @ text[0]
+    return (jnp.abs(cosine) if absolute else jax.nn.relu(cosine)).sum()
 
 
 class Greedy(NamedTuple):
@@ -149,14 +158,19 @@ def total(
             jax.vmap(class_mil)(outputs.class_logits, class_ranking, batch.length, batch.labels)
         )
     if outputs.class_text is not None:
-        parts["text"] = cfg.loss.text * text_separation(outputs.class_text)
+        absolute = cfg.loss.text_cosine == "absolute"
+        parts["text"] = cfg.loss.text * text_separation(outputs.class_text, absolute)
     if cfg.loss.sem and outputs.class_captions is not None:
         assert outputs.class_logits is not None and outputs.captions is not None
         target = outputs.class_captions
         target = jax.lax.stop_gradient(target) if cfg.loss.sem_stop_class else target
+        labels = batch.labels
+        if cfg.loss.sem_labels == "first":
+            labels = jax.nn.one_hot(jnp.argmax(labels, axis=-1), labels.shape[-1])
+        over_videos = jax.vmap(
+            partial(semantic, padding=bool(cfg.loss.sem_padding)), (0, 0, None, 0, 0)
+        )
         parts["sem"] = cfg.loss.sem * mean(
-            jax.vmap(semantic, (0, 0, None, 0, 0))(
-                outputs.class_logits, outputs.captions, target, batch.length, batch.labels
-            )
+            over_videos(outputs.class_logits, outputs.captions, target, batch.length, labels)
         )
     return sum(parts.values(), zero), parts

@@ -1,8 +1,5 @@
 """The training program of ONE seed: a state, a step, an interval of steps."""
 
-import importlib
-from types import ModuleType
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,12 +8,8 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from semvad_jax import losses
 from semvad_jax.config import Config
 from semvad_jax.data import LOSS, batch_rows, gather, steps_per_epoch
+from semvad_jax.models import model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
-
-
-def model(cfg: Config) -> ModuleType:
-    """The model's file, `semvad_jax/models/NAME.py`."""
-    return importlib.import_module(f"semvad_jax.models.{cfg.model.name}")
 
 
 def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:

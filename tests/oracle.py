@@ -1,38 +1,36 @@
-"""A slow float64 NumPy reference of SemVAD (preset `paper`) and its losses, from the formulas.
+"""A slow float64 NumPy reference of SemVAD, VadCLIP and their losses, from the formulas.
 
 Video by video, with plain loops, sharing no code with the package. Axis letters: B batch, T time,
-F and Q the store's feature and caption sizes, D dim, W = 2D, C classes. `params` is a nested dict
-of float64 arrays; `frozen` and `batch` have the fields of the package's types of these names.
+F and Q the store's feature and caption sizes, D dim, W = 2D (VadCLIP: D), C classes. `params` is a
+nested dict of float64 arrays; `frozen` and `batch` have the fields of the package's types of these names.
 y = x @ kernel + bias throughout.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from scipy.special import erf, expit, log_softmax, softmax
 
 TEMPERATURE = 0.07
-VISUAL, CAPTION = "visual", "caption"  # what the attended captions are added to
 PREFIX = POSTFIX = 10
 
 
-def forward(
-    params, frozen, batch, *, heads, window, attention=True, mixer=True, qkv=False, residual=VISUAL
-):
+def forward(params, frozen, batch, model):
     """SemVAD §3.3: binary_logits [B,T], class_logits [B,T,C], class_text [C,W], captions [B,T,D],
-    class_captions [C,D], features [B,T,W]."""
+    class_captions [C,D], features [B,T,W]. `model` has the fields of the config's section."""
     text = linear(params["text_proj"], class_text(params["class_text"], frozen))
     rows = []
     for visual, captions, length in zip(batch.visual, batch.captions, batch.length, strict=True):
         f = linear(params["visual_proj"], double(visual))
         t = linear(params["caption_proj"], double(captions))
         fused = t
-        if attention:
-            fused = cross_attention(params["attention"], f, t, int(length), qkv, residual)
-        if mixer:
+        if model.attention:
+            fused = cross_attention(params["attention"], f, t, int(length), model)
+        if model.mixer:
             fused = conv_mixer(params["mixer"], f, fused)
         x = np.concatenate([f, fused], axis=1)
-        x = lgt_adapter(params["temporal"], x, int(length), heads, window)
+        x = lgt_adapter(params["temporal"], x, int(length), model)
         binary = binary_head(params["binary_head"], x)
         rows.append((binary, class_head(params["class_head"], x, binary, text), t, x))
     names = ("binary_logits", "class_logits", "captions", "features")
@@ -43,11 +41,30 @@ def forward(
     return outputs | {"class_text": text, "class_captions": class_captions}
 
 
-def losses(outputs, batch, text_weight, sem_weight=1.0, greedy=False):
+def forward_vadclip(params, frozen, batch, model):
+    """As `forward`, without captions; a Linear only where sizes differ."""
+    text = class_text(params["class_text"], frozen)
+    text = linear(params["text_proj"], text) if "text_proj" in params else text
+    rows = []
+    for visual, length in zip(batch.visual, batch.length, strict=True):
+        x = double(visual)
+        x = linear(params["visual_proj"], x) if "visual_proj" in params else x
+        x = lgt_adapter(params["temporal"], x, int(length), model)
+        binary = binary_head(params["binary_head"], x)
+        rows.append((binary, class_head(params["class_head"], x, binary, text), x))
+    names = ("binary_logits", "class_logits", "features")
+    outputs = {
+        name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
+    return outputs | {"class_text": text}
+
+
+def losses(outputs, batch, text_weight, sem_weight=1.0, greedy=False, release=False):
     """SemVAD §3.4: binary and class MIL, text separation (Eq. 4), semantic; `total` is their sum.
 
     With `greedy` (σ-greedy when it explores) both MIL losses of abnormal videos pick the snippets
-    that are farthest from all nominal snippets of the batch.
+    that are farthest from all nominal snippets of the batch. `release`: the public program's |cos|
+    in Eq. 4, and its semantic loss of the first label alone, which also picks padding.
     """
     labels, weight = double(batch.labels), double(batch.weight)
     distance = nominal_distance(outputs["features"], batch) if greedy else None
@@ -70,14 +87,18 @@ def losses(outputs, batch, text_weight, sem_weight=1.0, greedy=False):
 
         probability = softmax(logits, axis=1)
         per_class = []
-        for c in np.flatnonzero(labels[b] > 0):
-            picked = outputs["captions"][b][top(probability[:, c], length)]
+        for c in np.flatnonzero(labels[b] > 0)[: 1 if release else None]:
+            if "captions" not in outputs:
+                continue
+            picks = top(probability[:, c], length, len(logits) if release else length)
             target = outputs["class_captions"][c]
-            per_class.append(mean([1 - cosine(caption, target) for caption in picked]))
-        sem.append(np.mean(per_class))
+            distances = [1 - cosine(caption, target) for caption in outputs["captions"][b][picks]]
+            per_class.append(mean(distances))
+        sem.append(mean(per_class))
 
     text = outputs["class_text"]
-    apart = sum(max(0.0, cosine(text[0], other)) for other in text[1:])
+    form = abs if release else partial(max, 0.0)
+    apart = sum(form(cosine(text[0], other)) for other in text[1:])
     parts = {
         "binary": (np.array(binary) @ weight) / weight.sum(),
         "class": (np.array(classes) @ weight) / weight.sum(),
@@ -90,9 +111,11 @@ def losses(outputs, batch, text_weight, sem_weight=1.0, greedy=False):
 # ---- losses
 
 
-def top(ranking, length):
-    """The k = ⌊length/16⌋ + 1 best of the valid snippets; earlier ones first under ties."""
-    return np.argsort(-ranking[:length], kind="stable")[: length // 16 + 1]
+def top(ranking, length, slots=None):
+    """The k = ⌊length/16⌋ + 1 best of the first `slots`, by default the valid snippets; earlier
+    ones first under ties."""
+    slots = length if slots is None else slots
+    return np.argsort(-ranking[:slots], kind="stable")[: length // 16 + 1]
 
 
 def mean(values):
@@ -126,13 +149,21 @@ def nominal_distance(features, batch):
 # ---- fusion (§3.3)
 
 
-def cross_attention(p, f, t, length, qkv, residual):
-    """Queries f, keys t, values t (or a Linear of t); padded captions are no keys. Post-norm."""
-    values = linear(p["value"], t) if qkv else t
-    attention = softmax(f @ t[:length].T / math.sqrt(f.shape[1]), axis=1)
-    attended = attention @ values[:length]
-    h = norm(p["norm1"], (f if residual == VISUAL else t) + attended)
-    return norm(p["norm2"], h + linear(p["down"], np.maximum(linear(p["up"], h), 0)))
+def cross_attention(p, f, t, length, model):
+    """Queries f, keys t, values t (or a Linear of t). Post-norm.
+
+    Over snippets padded captions are no keys; over channels every slot counts.
+    """
+    values = linear(p["value"], t) if model.qkv else t
+    if model.attention_over == "snippets":
+        attention = softmax(f @ t[:length].T / math.sqrt(f.shape[1]), axis=1)
+        attended = attention @ values[:length]
+    else:
+        attention = softmax(f.T @ t / math.sqrt(len(f)), axis=1)  # [D, D]
+        attended = np.stack([attention @ value for value in values])
+    h = norm(p["norm1"], (f if model.residual == "visual" else t) + attended)
+    last = p["norm1" if model.shared_norm else "norm2"]
+    return norm(last, h + linear(p["down"], np.maximum(linear(p["up"], h), 0)))
 
 
 def conv_mixer(p, f, t):
@@ -143,14 +174,14 @@ def conv_mixer(p, f, t):
 # ---- temporal: VadCLIP's local-global adapter
 
 
-def lgt_adapter(p, x, length, heads, window):
+def lgt_adapter(p, x, length, model):
     x = x + p["position"]
     for i in range(len(p["blocks"])):
         block = p["blocks"][i]
         q, k, v = np.split(linear(block["qkv"], norm(block["norm1"], x)), 3, axis=1)
-        own = np.arange(len(x)) // window
+        own = np.arange(len(x)) // model.window
         same = own[:, None] == own[None, :]
-        x = x + linear(block["out"], attention_heads(q, k, v, heads, same))
+        x = x + linear(block["out"], attention_heads(q, k, v, model.heads, same))
         h = linear(block["up"], norm(block["norm2"], x))
         x = x + linear(block["down"], quick_gelu(h))
     similar = graph_branch(p["similarity"], x, similarity(x, length))

@@ -78,16 +78,21 @@ def test_json_both_ways(name):
         ("train.batch=3", "train.batch 3 must be even for balanced batches"),
         ("train.epochs=0", "train.epochs 0 must be positive"),
         ("lr", "--set 'lr' is not of the form section.field=value"),
-        ("model.name=nothing", "unknown model 'nothing'; --model takes one of: mil, semvad"),
+        (
+            "model.name=nothing",
+            "unknown model 'nothing'; --model takes one of: mil, semvad, vadclip",
+        ),
         (
             "model.preset=nothing",
-            "model semvad has no preset 'nothing'; model.preset takes one of: paper",
+            "model semvad has no preset 'nothing'; model.preset takes one of: paper, release",
         ),
+        ("model.name=mil model.heads=1", "model mil has no model.heads; leave it out"),
+        ("model.dim=9 model.heads=2", "model.dim 9 is not a multiple of model.heads 2"),
     ],
 )
 def test_mistakes_get_one_sentence(override, sentence):
     with pytest.raises(BadInput) as error:
-        config.load("ucf", [override])
+        config.load("ucf", override.split(" "))
     assert str(error.value) == sentence
 
 

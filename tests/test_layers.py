@@ -114,17 +114,23 @@ def test_the_prompt_layout():
 
 def test_a_cropped_tower_gives_the_same_class_vectors_and_prompt_gradients():
     tower, tokens = random_tower(), random_tokens()
-    cropped = class_text.crop_tower(tower, tokens)
+    cropped, rows = class_text.crop_tower(tower, tokens)
     assert cropped["positional_embedding"].shape == (25, 16)
+    assert len(cropped["token_embedding.weight"]) == len(np.unique(tokens))
 
-    def vectors(prompt, tower):
-        return class_text.text_tower(
-            tower, *class_text.prompt_embeddings(tower, jnp.asarray(tokens), prompt)
-        )
+    def vectors(prompt, tower, tokens):
+        embedded, end = class_text.prompt_embeddings(tower, tokens, prompt)
+        return class_text.text_tower(tower, embedded, end)
 
     prompt = normal(77, 16)
-    plain, short = (jax.tree.map(jnp.asarray, t) for t in (tower, cropped))
-    np.testing.assert_allclose(vectors(prompt, short), vectors(prompt, plain), atol=1e-5)
-    gradient = jax.grad(lambda p, t: (vectors(p, t) ** 2).sum())
-    np.testing.assert_allclose(gradient(prompt, short), gradient(prompt, plain), atol=1e-4)
+    whole = jax.tree.map(jnp.asarray, (tower, tokens))
+    short = jax.tree.map(jnp.asarray, (cropped, rows))
+    np.testing.assert_allclose(vectors(prompt, *short), vectors(prompt, *whole), atol=1e-5)
+    gradient = jax.grad(lambda p, t: (vectors(p, *t) ** 2).sum())
+    np.testing.assert_allclose(gradient(prompt, short), gradient(prompt, whole), atol=1e-4)
     assert abs(gradient(prompt, short)[1:22]).max() > 0
+    again, same = class_text.crop_tower(cropped, tokens)  # as a store holds it, under CLIP's ids
+    np.testing.assert_array_equal(same, rows)
+    np.testing.assert_array_equal(
+        again["token_embedding.weight"], cropped["token_embedding.weight"]
+    )

@@ -196,6 +196,27 @@ def test_semantic_by_hand(labels, expected):
     assert value == pytest.approx(expected, abs=1e-6)
 
 
+def test_semantic_may_pick_padding_but_counts_by_the_length():
+    # length 16 of 20, so k = 2; class 1 is likeliest in slots 17 (a caption opposite to its own)
+    # and 3 (its own): (2 + 0)/2. Without padding: slot 3 and the first of the rest (both its own)
+    class_logits = np.zeros((20, 2))
+    class_logits[[3, 17], 1] = 1, 2
+    captions = np.tile([0.0, 1.0], (20, 1))
+    captions[17] = 0, -3
+    rows = f32(class_logits), f32(captions), f32([[1, 0], [0, 1]]), jnp.int32(16), f32([0, 1])
+    assert losses.semantic(*rows, padding=True) == pytest.approx(1, abs=1e-6)
+    assert losses.semantic(*rows) == pytest.approx(0, abs=1e-6)
+
+
+def test_semantic_of_the_first_label_alone():
+    outputs, rows = random_case()
+    first = dataclasses.replace(rows, labels=rows.labels.at[1, 2].set(0))  # was classes 1 and 2
+    cfg = dataclasses.replace(CFG, loss=dataclasses.replace(CFG.loss, sem_labels="first"))
+    found, expected = total(cfg, outputs, rows)[1], total(CFG, outputs, first)[1]
+    assert found["sem"] == expected["sem"] != total(CFG, outputs, rows)[1]["sem"]
+    assert found["class"] != expected["class"]
+
+
 def test_semantic_trains_the_captions_alone():
     outputs, rows = random_case()
 
@@ -216,6 +237,7 @@ def test_text_separation_by_hand():
     # cosines with (2, 0): 3/5, −1 (counts as 0), 0 and 4/5
     text = f32([[2, 0], [3, 4], [-1, 0], [0, 2], [4, -3]])
     assert losses.text_separation(text) == pytest.approx(1.4, abs=1e-6)
+    assert losses.text_separation(text, absolute=True) == pytest.approx(2.4, abs=1e-6)
 
 
 # ---- σ-greedy

@@ -6,5 +6,10 @@ from pathlib import Path
 from runpy import run_path
 
 SEMVAD = run_path(str(Path(__file__).with_name("semvad.py")))["DEFAULTS"]
+TAKEN = ("model.length", "train.", "eval.")
 OWN = {"model.dim": 128, "train.lr": 1e-3, "eval.select_head": "binary"}
-DEFAULTS = {row: defaults | OWN for row, defaults in SEMVAD.items() if row[1] == "paper"}
+DEFAULTS = {
+    (dataset, preset): {k: v for k, v in row.items() if k.startswith(TAKEN)} | OWN
+    for (dataset, preset), row in SEMVAD.items()
+    if preset == "paper"
+}

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from semvad_jax.class_text import ClassHead, PromptedText, StaticText
-from semvad_jax.config import Config, width
+from semvad_jax.config import Config
 from semvad_jax.fusion import ConvMixer, CrossAttention
 from semvad_jax.layers import BinaryHead, Linear
 from semvad_jax.temporal import LGTAdapter
@@ -18,20 +18,17 @@ from semvad_jax.types import Batch, Frozen, Outputs
 
 
 class SemVAD(nnx.Module):
-    def __init__(self, cfg: Config, rngs: nnx.Rngs):
-        m, d, w = cfg.model, cfg.data, width(cfg)
+    def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
+        m, d, w = cfg.model, cfg.data, 2 * cfg.model.dim
         self.visual_proj = Linear(d.feature_dim, m.dim, rngs)  # L_v
         self.caption_proj = Linear(
             d.caption_dim, m.dim, rngs
         )  # L_c, of snippet and class captions alike
-        self.attention = CrossAttention(m.dim, m.qkv, m.residual, rngs) if m.attention else None
+        self.attention = CrossAttention(m, rngs) if m.attention else None
         self.mixer = ConvMixer(m.dim, rngs) if m.mixer else None
         self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs)
         self.binary_head = BinaryHead(w, rngs)
-        if d.text_tower:
-            self.class_text = PromptedText(d.text_tower, rngs)
-        else:
-            self.class_text = StaticText(len(d.classes), d.text_dim)
+        self.class_text = PromptedText(cfg, rngs) if prompted else StaticText(cfg)
         self.text_proj = Linear(d.text_dim, w, rngs)
         self.class_head = ClassHead(w, rngs)
         self.dtype = jnp.dtype(cfg.train.dtype)
@@ -57,13 +54,14 @@ class SemVAD(nnx.Module):
 
 
 @lru_cache
-def _structure(cfg: Config) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: SemVAD(cfg, nnx.Rngs(0))))[0]
+def _structure(cfg: Config, prompted: bool) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: SemVAD(cfg, prompted, nnx.Rngs(0))))[0]
 
 
 def init(cfg: Config, key: jax.Array) -> PyTree:
     """Parameters of one seed, a plain nested dict of float32 arrays."""
-    return nnx.to_pure_dict(nnx.state(SemVAD(cfg, nnx.Rngs(key)), nnx.Param))
+    model = SemVAD(cfg, cfg.data.text_tower > 0, nnx.Rngs(key))
+    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
 def apply(
@@ -79,4 +77,4 @@ def apply(
     """Scores of a batch. SemVAD has neither dropout nor batch statistics: `state`, `key` and
     `train` change nothing.
     """
-    return nnx.merge(_structure(cfg), params)(frozen, batch)
+    return nnx.merge(_structure(cfg, frozen.text_tower is not None), params)(frozen, batch)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semvad_jax.config import Config, width
+from semvad_jax.config import Config
 
 SNIPPETS_PER_PICK = 16  # k = ⌊length/16⌋ + 1
 
@@ -231,7 +231,7 @@ class SemVAD(nn.Module):
 
     def __init__(self, cfg: Config, class_name: Any, class_caption: Any, ways: Ways):
         super().__init__()
-        m, d, w = cfg.model, cfg.data, width(cfg)
+        m, d, w = cfg.model, cfg.data, 2 * cfg.model.dim
         self.visual_proj = nn.Linear(d.feature_dim, m.dim)
         self.caption_proj = nn.Linear(d.caption_dim, m.dim)
         self.attention, self.mixer = CrossAttention(m.dim), ConvMixer(m.dim)
