@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from semvad_jax.config import Config
+from semvad_jax.data import windows
 from semvad_jax.metrics import detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
 from semvad_jax.store import Store
@@ -176,3 +178,48 @@ def class_metrics(scores: Scores, truth: FrameTruth) -> dict[str, float]:
         found[f"class/{name}"] = float(np.mean(values))
         found |= {f"class/{name}@{iou}": value for iou, value in zip(IOUS, values, strict=True)}
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """The videos that a run is judged by: its test videos, then those set aside as val."""
+
+    cfg: Config
+    store: Store
+    test: list[int]
+    val: list[int]
+
+    @cached_property
+    def truth(self) -> FrameTruth:
+        return frame_truth(self.store, self.test)
+
+    @cached_property
+    def val_abnormal(self) -> np.ndarray:
+        videos, normal = self.store.videos, self.store.classes[0]
+        return np.array([normal not in videos[i].labels for i in self.val], np.float64)
+
+    def windows(self) -> Windows:
+        crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
+        return windows(self.cfg, self.store, crops)
+
+    def scores(
+        self, binary: Float[np.ndarray, "N B T"], classes: Float[np.ndarray, "N B T C"] | None
+    ) -> Scores:
+        """One seed's scores of these videos from those of their windows."""
+        return unpack(self.cfg, self.store, self.test + self.val, binary, classes)
+
+    def judge(self, scores: Scores) -> dict[str, float]:
+        """`{"test/head/metric": f, "val/…": f}` of one seed; val by video labels, where there is
+        any.
+        """
+        tests = len(self.test)
+        found = {"test": frame_metrics(scores.take(0, tests), self.truth)}
+        if self.val:
+            val = scores.take(tests, tests + len(self.val))
+            found["val"] = video_metrics(val, self.val_abnormal)
+        return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
+
+    def test_metrics(self, scores: Scores) -> dict[str, float]:
+        """`{"head/metric": f}` of one seed on the test videos, mAP included."""
+        test = scores.take(0, len(self.test))
+        return frame_metrics(test, self.truth) | class_metrics(test, self.truth)

@@ -49,7 +49,7 @@ def val_head(latest: Sequence[Mapping[str, float]], metric: str) -> str | None:
     means = {
         head: statistics.fmean(m[f"val/{head}/{metric}"] for m in latest)
         for head in ("binary", "class")
-        if f"val/{head}/{metric}" in latest[0]
+        if any(f"val/{head}/{metric}" in m for m in latest)
     }
     return max(means, key=lambda head: means[head]) if len(means) > 1 else None
 

@@ -44,7 +44,7 @@ def train(
     Ctrl-C or SIGTERM ends the interval under way, saves and exits. Raises BadInput where RUN
     exists and is not resumed, or was begun with other settings.
     """
-    features = store.open(cfg.data.store or f"features/{cfg.data.dataset}")
+    features = _open(cfg.data.store or f"features/{cfg.data.dataset}")
     asked_crop = cfg.eval.crop
     cfg = config.resolve(_with_store(cfg, features), features)
     meta = {
@@ -71,8 +71,7 @@ def train(
         else:
             state, clock = saved.restore(program.saved_state())
             state = program.adopt(state)
-        finished = int(state.step[0]) == program.steps
-        if not finished:
+        if not program.finished(state):
             begun -= clock["wall"]
             tools = (run, meta, saved, console, stop)
             state, clock = _train(program, state, *tools, clock["train"], begun)
@@ -97,7 +96,7 @@ def _train(
 ) -> tuple[TrainState, dict[str, float]]:
     cfg = program.cfg
     shown = f"test/{cfg.eval.select_head}/{cfg.eval.metric}"
-    done = int(state.step[0])
+    done, says = int(state.step[0]), ""
     clock = {"wall": 0.0, "train": trained}
     _truncate(run / "metrics.jsonl", done)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -108,13 +107,12 @@ def _train(
             state, now = interval.state, time.perf_counter()
             clock = {"wall": now - begun, "train": clock["train"] + now - since}
             _append(run / "metrics.jsonl", interval, meta, program.steps_per_epoch)
-            loss, metric = (
-                fmean(x["loss"] for x in interval.losses),
-                fmean(m[shown] for m in interval.metrics),
-            )
-            says = f"loss {loss:.4f}  {cfg.eval.metric} {100 * metric:.2f}"
+            judged = [m[shown] for m in interval.metrics if m]
+            if judged:
+                loss = fmean(x["loss"] for x in interval.losses)
+                says = f"loss {loss:.4f}  {cfg.eval.metric} {100 * fmean(judged):.2f}"
             progress.update(task, completed=interval.step, description=says)
-            last = interval.step == program.steps
+            last = program.finished(state)
             if last or stop or now - last_save > SAVE_SECONDS:
                 saved.save(program.own(state), clock)
                 last_save = now
@@ -132,7 +130,7 @@ def _train(
 def evaluate(run: Path, data: str | None) -> None:
     """Judges RUN's checkpoint on its own store or on one of the same classes: RUN/eval.json."""
     cfg, _, meta = checkpoint.read(run)
-    features = store.open(data or cfg.data.store)
+    features = _open(data or cfg.data.store)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = seeds.Program(cfg, features, len(meta["weight_seeds"]), meta["chunk"])
     with checkpoint.Checkpoints(run) as saved:
@@ -146,7 +144,7 @@ def evaluate(run: Path, data: str | None) -> None:
 def detect(run: Path, data: str, out: Path) -> None:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/scores.csv."""
     cfg, frozen, meta = checkpoint.read(run)
-    features = store.open(data)
+    features = _open(data)
     detection.check_store(cfg, features)
     count = len(meta["weight_seeds"])
     with checkpoint.Checkpoints(run) as saved:
@@ -179,6 +177,15 @@ def _device() -> str:
     return devices[0].device_kind + (f" × {len(devices)}" if len(devices) > 1 else "")
 
 
+def _open(path: str) -> store.Store:
+    """The store at `path`, or the one that tfds:DIR was exported from, made again."""
+    if path.startswith("tfds:"):
+        from semvad_jax import tfds  # half a second, for those who ask for it
+
+        return tfds.open(path.removeprefix("tfds:"))
+    return store.open(path)
+
+
 def _with_store(cfg: Config, features: store.Store) -> Config:
     return replace(cfg, data=replace(cfg.data, store=str(features.path)))
 
@@ -199,7 +206,7 @@ def _append(path: Path, interval: seeds.Interval, meta: dict[str, Any], epoch: i
     pairs = zip(meta["weight_seeds"], meta["data_seeds"], strict=True)
     who = [{"weight_seed": weights, "data_seed": order} for weights, order in pairs]
     rows = zip(who, interval.losses, interval.metrics, strict=True)
-    lines = [json.dumps(at | seed | losses | metrics) + "\n" for seed, losses, metrics in rows]
+    lines = [json.dumps(at | seed | loss | found) + "\n" for seed, loss, found in rows if found]
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 

@@ -51,12 +51,15 @@ def select(state: PyTree, k: int | slice) -> PyTree:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """What one interval ended in: the state and, per seed, the mean losses and the metrics."""
+    """What one interval ended in: the state and, per seed, the mean losses and the metrics.
+
+    Metrics are None for a seed that was not evaluated: it has stopped, or only an epoch ended.
+    """
 
     state: TrainState
     step: int
     losses: list[dict[str, float]]
-    metrics: list[dict[str, float]]
+    metrics: list[dict[str, float] | None]
 
 
 class Program:
@@ -73,26 +76,24 @@ class Program:
             raise BadInput(f"--seed-chunk {chunk} must be at least 1")
         devices = jax.devices()
         self.cfg, self.store = cfg, store
-        self.mesh = jax.make_mesh(
-            (len(devices),), ("seed",), axis_types=(jax.sharding.AxisType.Auto,)
-        )
-        self.shared, self.stacked = (
-            NamedSharding(self.mesh, P()),
-            NamedSharding(self.mesh, P("seed")),
-        )
+        axes = (len(devices),), ("seed",), (jax.sharding.AxisType.Auto,)
+        self.mesh = jax.make_mesh(*axes)
+        self.shared = NamedSharding(self.mesh, P())
+        self.stacked = NamedSharding(self.mesh, P("seed"))
 
-        self.train_videos, self.val_videos, self.test_videos = data.split(cfg, store)
-        self.judged = self.test_videos + self.val_videos
-        self.truth = evaluate.frame_truth(store, self.test_videos)
-        crops = [(i, c) for i in self.judged for c in evaluate.crops_of(cfg, store, i)]
-        rows = data.train_data(cfg, store, self.train_videos)
+        train, val, test = data.split(cfg, store)
+        self.release = cfg.train.protocol == "release"
+        # the release protocol's weights have seen the test videos: val has nothing to say any more
+        self.videos = evaluate.Videos(cfg, store, test, [] if self.release else val)
+        rows = data.train_data(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
         self.frozen, self.rows, self.windows = jax.device_put(
-            (data.frozen(store), rows, data.windows(cfg, store, crops)), self.shared
+            (data.frozen(store), rows, self.videos.windows()), self.shared
         )
 
-        self.selections = ("val", "test") if self.val_videos else ("test",)
-        ends = one_seed.evaluations(cfg, self.steps_per_epoch)
+        self.selections = ("val", "test") if self.videos.val else ("test",)
+        self.evaluations = one_seed.evaluations(cfg, self.steps_per_epoch)
+        ends = one_seed.pauses(cfg, self.steps_per_epoch)
         self.intervals = list(zip([0, *ends[:-1]], ends, strict=True))
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
@@ -106,9 +107,8 @@ class Program:
 
     def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> TrainState:
         """The stacked state at step 0. Made outside `shard_map`, and placed."""
-        keys = [
-            jax.vmap(jax.random.key)(np.asarray(s, np.uint32)) for s in (weight_seeds, data_seeds)
-        ]
+        key = jax.vmap(jax.random.key)
+        keys = [key(np.asarray(s, np.uint32)) for s in (weight_seeds, data_seeds)]
         return self.adopt(jax.jit(jax.vmap(self._make_state))(*keys))
 
     def adopt(self, state: TrainState) -> TrainState:
@@ -165,7 +165,13 @@ class Program:
 
     @cached_property
     def keep_best(self) -> Callable:
-        return jax.jit(jax.vmap(one_seed.keep_best), out_shardings=self.stacked)
+        f = partial(one_seed.keep_best, self.cfg)
+        return jax.jit(jax.vmap(f), out_shardings=self.stacked)
+
+    @cached_property
+    def end_epoch(self) -> Callable:
+        f = partial(one_seed.end_epoch, self.cfg)
+        return jax.jit(jax.vmap(f), out_shardings=self.stacked, donate_argnums=0)
 
     def _fits(self) -> bool:
         """Whether the interval's memory fits the device; True where a device does not tell its
@@ -181,46 +187,29 @@ class Program:
         """Each seed's scores of the test videos, then the val videos."""
         binary, classes = jax.device_get(self.score_windows((self.frozen, self.windows), params))
         return [
-            evaluate.unpack(
-                self.cfg,
-                self.store,
-                self.judged,
-                binary[k],
-                None if classes is None else classes[k],
-            )
+            self.videos.scores(binary[k], None if classes is None else classes[k])
             for k in range(self.layout.seeds)
         ]
 
     def judge(self, params: PyTree) -> list[dict[str, float]]:
-        """`{"test/head/metric": f, "val/…": f}` per seed; val by video labels, where videos are set
-        aside.
-        """
-        return [self._judge_one(scores) for scores in self.scores(params)]
-
-    def _judge_one(self, scores: evaluate.Scores) -> dict[str, float]:
-        tests = len(self.test_videos)
-        found = {"test": evaluate.frame_metrics(scores.take(0, tests), self.truth)}
-        if self.val_videos:
-            abnormal = np.array(
-                [self.store.classes[0] not in self.store.videos[i].labels for i in self.val_videos]
-            )
-            found["val"] = evaluate.video_metrics(scores.take(tests, len(self.judged)), abnormal)
-        return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
+        """`evaluate.Videos.judge` of each seed."""
+        return [self.videos.judge(scores) for scores in self.scores(params)]
 
     def final_metrics(
         self, state: TrainState
     ) -> tuple[dict[str, list[float]], list[dict[str, float]]]:
-        """`{"selection/head/metric": [f per seed]}` on the test videos, and `judge` of the last."""
+        """`{"selection/head/metric": [f per seed]}` on the test videos, and `judge` of the last.
+
+        Under the release protocol only `test`, and no `judge`: every weight has seen the test
+        videos.
+        """
         found: dict[str, list[float]] = {}
         latest = []
-        for name in ("last", *self.selections):
+        for name in self.selections if self.release else ("last", *self.selections):
             for scores in self.scores(state.params if name == "last" else state.best[name].params):
                 if name == "last":
-                    latest.append(self._judge_one(scores))
-                test = scores.take(0, len(self.test_videos))
-                metrics = evaluate.frame_metrics(test, self.truth)
-                metrics |= evaluate.class_metrics(test, self.truth)
-                for key, value in metrics.items():
+                    latest.append(self.videos.judge(scores))
+                for key, value in self.videos.test_metrics(scores).items():
                     found.setdefault(f"{name}/{key}", []).append(value)
         return found, latest
 
@@ -230,14 +219,13 @@ class Program:
         The state given is used up; the one yielded is the caller's until it asks for the next.
         Raises BadInput where a loss is not finite or the model lacks the selecting head.
         """
-        layout, done = self.layout, int(state.step[0])
-        chosen = f"{self.cfg.eval.select_head}/{self.cfg.eval.metric}"
+        count, done = self.layout.seeds, int(state.step[0])
         for start, end in self.intervals:
-            if end <= done:
+            if end <= done or self.finished(state):
                 continue
             active = jax.device_put(np.arange(self.longest) < end - start, self.shared)
             state, measured = self.run_interval((self.frozen, self.rows, active), state)
-            losses = {k: np.asarray(v)[: layout.seeds, : end - start] for k, v in measured.items()}
+            losses = {k: np.asarray(v)[:count, : end - start] for k, v in measured.items()}
             bad = np.argwhere(~np.isfinite(losses["loss"]))
             if len(bad):
                 seed, step = bad[0]
@@ -245,19 +233,32 @@ class Program:
                     f"the loss of seed number {seed} is not finite at step {start + step + 1}; "
                     "lower train.lr"
                 )
-            metrics = self.judge(state.params)
-            if f"test/{chosen}" not in metrics[0]:
-                raise BadInput(
-                    f"eval.select_head is {self.cfg.eval.select_head!r}, which model "
-                    f"{self.cfg.model.name} does not have; set eval.select_head=binary"
-                )
-            found = {s: [m[f"{s}/{chosen}"] for m in metrics] for s in self.selections}
-            filled = {s: layout.fill(jnp.array(v, jnp.float32)) for s, v in found.items()}
-            state = self.keep_best(state, filled)
-            means = [
-                {k: float(v[i].mean()) for k, v in losses.items()} for i in range(layout.seeds)
-            ]
+            metrics: list[dict[str, float] | None] = [None] * count
+            if end in self.evaluations:
+                state, metrics = self._evaluate(state)
+            if self.release and end % self.steps_per_epoch == 0:
+                state = self.end_epoch(state)
+            means = [{k: float(v[i].mean()) for k, v in losses.items()} for i in range(count)]
             yield Interval(state, end, means, metrics)
+
+    def finished(self, state: TrainState) -> bool:
+        """Whether nothing is left to train: the last step, or an early stop of every seed's run."""
+        stopped = self.cfg.train.early_stop == "run" and bool(np.all(state.stopped))
+        return stopped or int(state.step[0]) == self.steps
+
+    def _evaluate(self, state: TrainState) -> tuple[TrainState, list[dict[str, float] | None]]:
+        """The state with the best weights so far; each seed's metrics unless it has stopped."""
+        chosen = f"{self.cfg.eval.select_head}/{self.cfg.eval.metric}"
+        metrics, stopped = self.judge(state.params), np.asarray(state.stopped)
+        if f"test/{chosen}" not in metrics[0]:
+            raise BadInput(
+                f"eval.select_head is {self.cfg.eval.select_head!r}, which model "
+                f"{self.cfg.model.name} does not have; set eval.select_head=binary"
+            )
+        found = {s: [m[f"{s}/{chosen}"] for m in metrics] for s in self.selections}
+        filled = {s: self.layout.fill(jnp.array(v, jnp.float32)) for s, v in found.items()}
+        shown = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
+        return self.keep_best(state, filled), shown
 
 
 def train(
@@ -290,11 +291,10 @@ def score_videos(
     cfg: Config, frozen: Frozen, params: PyTree, store: Store, videos: Sequence[int]
 ) -> list[evaluate.Scores]:
     """Each seed's scores of any videos of a store, from weights stacked over seeds."""
-    crops = [(i, c) for i in videos for c in evaluate.crops_of(cfg, store, i)]
-    windows = data.windows(cfg, store, crops)
+    wanted = evaluate.Videos(cfg, store, list(videos), [])
     over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
-    binary, classes = jax.device_get(over_seeds(cfg, frozen, windows, params))
+    binary, classes = jax.device_get(over_seeds(cfg, frozen, wanted.windows(), params))
     return [
-        evaluate.unpack(cfg, store, videos, binary[k], None if classes is None else classes[k])
+        wanted.scores(binary[k], None if classes is None else classes[k])
         for k in range(len(binary))
     ]

@@ -1,32 +1,65 @@
 """The training program of ONE seed: a state, a step, an interval of steps."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from semvad_jax import losses
-from semvad_jax.config import Config
+from semvad_jax.config import BadInput, Config
 from semvad_jax.data import LOSS, batch_rows, gather, steps_per_epoch
 from semvad_jax.models import model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
 
+EVALUATIONS_WITHOUT_BEST = 30  # the release protocol's patience
 
-def optimizer(cfg: Config, steps: int) -> optax.GradientTransformation:
-    """AdamW with MultiStepLR as torch defines them: epoch m starts at a tenth of epoch m − 1's
-    rate.
+
+def optimizer(cfg: Config) -> optax.GradientTransformation:
+    """AdamW as torch defines it, at a learning rate of 1: `descend` knows the rate of a step."""
+    return optax.adamw(1.0, weight_decay=cfg.train.weight_decay)
+
+
+def descend(
+    cfg: Config, steps: int, grads: PyTree, opt: PyTree, params: PyTree, step: Int[Array, ""]
+) -> tuple[PyTree, PyTree]:
+    """Parameters and optimiser after one update; `steps` an epoch.
+
+    MultiStepLR as in torch: epoch m starts at a tenth of epoch m − 1's rate. The run's step
+    decides, not the updates made, since an early stop skips updates.
     """
-    rate = optax.piecewise_constant_schedule(
-        cfg.train.lr, {m * steps: 0.1 for m in cfg.train.milestones}
-    )
-    return optax.adamw(rate, weight_decay=cfg.train.weight_decay)
+    milestones = {m * steps: 0.1 for m in cfg.train.milestones}
+    rate = optax.piecewise_constant_schedule(cfg.train.lr, milestones)(step)
+    updates, opt = optimizer(cfg).update(grads, opt, params)
+    return optax.apply_updates(params, jax.tree.map(lambda u: rate * u, updates)), opt
 
 
 def evaluations(cfg: Config, steps: int) -> list[int]:
-    """The steps after which a run is evaluated: every `eval.every` of an epoch, and the last."""
+    """The steps after which a run is evaluated: every `eval.every` of an epoch, and the last.
+
+    The release protocol leaves the last one out: nothing comes of it there. Raises BadInput where
+    it would never evaluate.
+    """
     every, last = cfg.eval.every, cfg.train.epochs * steps
     within = range(every + 1, steps + 1, every) if every else [steps]
-    return sorted({e * steps + s for e in range(cfg.train.epochs) for s in within} | {last})
+    found = {e * steps + s for e in range(cfg.train.epochs) for s in within}
+    if cfg.train.protocol == "plain":
+        return sorted(found | {last})
+    if not found:
+        raise BadInput(
+            f"eval.every {every} leaves an epoch of {steps} steps without an evaluation, and the "
+            "release protocol goes on from the best one; set eval.every=0 for one at its end"
+        )
+    return sorted(found)
+
+
+def pauses(cfg: Config, steps: int) -> list[int]:
+    """The steps at which the program stops: evaluations and, under the release protocol, the ends
+    of epochs.
+    """
+    ends = {e * steps for e in range(1, cfg.train.epochs + 1)}
+    return sorted({*evaluations(cfg, steps)} | (ends if cfg.train.protocol == "release" else set()))
 
 
 def make_state(
@@ -39,10 +72,12 @@ def make_state(
     best = Best(metric=jnp.full((), -jnp.inf), step=jnp.zeros((), jnp.int32), params=params)
     return TrainState(
         params=params,
-        opt=optimizer(cfg, 1).init(params),
+        opt=optimizer(cfg).init(params),
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(data_key),
         best=dict.fromkeys(selections, best),
+        since_best=jnp.zeros((), jnp.int32),
+        stopped=jnp.zeros((), bool),
     )
 
 
@@ -63,9 +98,16 @@ def step(
     loss_key = jax.random.fold_in(jax.random.fold_in(key, LOSS), state.step)
     value_and_grad = jax.value_and_grad(loss, argnums=1, has_aux=True)
     (total, parts), grads = value_and_grad(cfg, state.params, frozen, batch, loss_key, state.step)
-    updates, opt = optimizer(cfg, steps_per_epoch(cfg, data)).update(grads, state.opt, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt, state.step + 1, state.key, state.best), {"loss": total} | parts
+    old = state.params, state.opt
+    new = descend(cfg, steps_per_epoch(cfg, data), grads, state.opt, state.params, state.step)
+    if cfg.train.protocol == "release":
+        new = _where(state.stopped, old, new)
+    params, opt = new
+    return replace(state, params=params, opt=opt, step=state.step + 1), {"loss": total} | parts
+
+
+def _where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def run_interval(
@@ -83,15 +125,27 @@ def run_interval(
     return jax.lax.scan(body, state, active)
 
 
-def keep_best(state: TrainState, metrics: dict[str, Float[Array, ""]]) -> TrainState:
+def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""]]) -> TrainState:
     """Keeps the present weights under every selection whose metric is better than before; the first
-    of equals stays.
+    of equals stays. Under the release protocol a seed stops at its 30th evaluation without a better
+    one.
     """
-    best = {}
-    for name, metric in metrics.items():
-        old, better = state.best[name], metric > state.best[name].metric
-        now = Best(metric, state.step, state.params)
-        best[name] = jax.tree.map(
-            lambda new, kept, better=better: jnp.where(better, new, kept), now, old
-        )
-    return TrainState(state.params, state.opt, state.step, state.key, best)
+    now = {name: Best(metric, state.step, state.params) for name, metric in metrics.items()}
+    better = {name: metric > state.best[name].metric for name, metric in metrics.items()}
+    best = {name: _where(better[name], now[name], state.best[name]) for name in metrics}
+    since_best = jnp.where(better["test"], 0, state.since_best + 1)
+    if cfg.train.protocol == "plain":
+        return replace(state, best=best, since_best=since_best)
+    judged = replace(
+        state, best=best, since_best=since_best, stopped=since_best >= EVALUATIONS_WITHOUT_BEST
+    )
+    return _where(state.stopped, state, judged)
+
+
+def end_epoch(cfg: Config, state: TrainState) -> TrainState:
+    """The release protocol's: go on from the weights best on test, with the moments of the last.
+
+    An early stop that was to end an epoch is over.
+    """
+    stopped = state.stopped & (cfg.train.early_stop == "run")
+    return replace(state, params=state.best["test"].params, stopped=stopped)

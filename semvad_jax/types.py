@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from jax.tree_util import register_dataclass
-from jaxtyping import Array, Float, Float16, Int, PyTree
+from jaxtyping import Array, Bool, Float, Float16, Int, PyTree
 
 
 @register_dataclass
@@ -91,3 +91,5 @@ class TrainState:
     step: Int[Array, ""]
     key: Array  # raw key data: orders the epochs and draws what a loss draws
     best: dict[str, Best]  # "val" (where videos are set aside) and "test"
+    since_best: Int[Array, ""]  # evaluations since the last one that was better on test
+    stopped: Bool[Array, ""]  # early stop, under the release protocol: steps pass without training

@@ -6,7 +6,6 @@ import dataclasses
 
 import jax
 import numpy as np
-import optax
 import pytest
 from stores import make_store
 
@@ -39,7 +38,6 @@ def ours(tmp_path_factory):
         lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32),
         jax.eval_shape(lambda key: model.init(cfg, key), jax.random.key(0)),
     )
-    optimizer = train.optimizer(cfg, 100)
 
     @jax.jit
     def step(params, opt, batch):
@@ -48,10 +46,10 @@ def ours(tmp_path_factory):
             return losses.total(cfg, outputs, batch)[0], outputs
 
         (value, outputs), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt = optimizer.update(gradients, opt, params)
-        return optax.apply_updates(params, updates), opt, outputs, value
+        params, opt = train.descend(cfg, 100, gradients, opt, params, jax.numpy.int32(0))
+        return params, opt, outputs, value
 
-    params, opt, steps = start, optimizer.init(start), []
+    params, opt, steps = start, train.optimizer(cfg).init(start), []
     for batch in batches:
         params, opt, *measured = step(params, opt, batch)
         steps.append(measured)

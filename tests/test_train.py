@@ -1,9 +1,10 @@
 """One seed: the optimiser against torch, the interval against a plain loop."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from stores import make_store
 
@@ -38,16 +39,14 @@ def test_adamw_with_multistep_equals_torch():
     reference = torch.optim.AdamW([parameter], lr=2e-2)
     schedule = torch.optim.lr_scheduler.MultiStepLR(reference, [1, 3], 0.1)
     cfg = config.load("ucf", ["train.lr=2e-2", "train.milestones=1,3"])
-    ours = train.optimizer(cfg, 3)
     params = jnp.asarray(start, jnp.float32)
-    opt = ours.init(params)
+    opt = train.optimizer(cfg).init(params)
     for i, g in enumerate(gradients):
         parameter.grad = torch.tensor(g, dtype=torch.float32)
         reference.step()
         if i % 3 == 2:
             schedule.step()
-        updates, opt = ours.update(jnp.asarray(g, jnp.float32), opt, params)
-        params = optax.apply_updates(params, updates)
+        params, opt = train.descend(cfg, 3, jnp.asarray(g, jnp.float32), opt, params, jnp.int32(i))
         np.testing.assert_allclose(params, parameter.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -114,9 +113,7 @@ def test_the_best_weights_are_kept_and_the_first_of_equals_stays(setup):
     kernels = []
     for step, metric in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
         params = jax.tree.map(lambda p, step=step: jnp.full_like(p, step), state.params)
-        state = train.keep_best(
-            train.TrainState(params, state.opt, jnp.int32(step), state.key, state.best),
-            {"test": jnp.float32(metric)},
-        )
+        now = dataclasses.replace(state, params=params, step=jnp.int32(step))
+        state = train.keep_best(cfg, now, {"test": jnp.float32(metric)})
         kernels.append(float(state.best["test"].params["visual_proj"]["bias"][0]))
     assert kernels == [1, 2, 2, 2] and int(state.best["test"].step) == 2
