@@ -27,7 +27,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--restore", metavar="RUN", type=Path, help="use a trained run")
     add("--vmap-seeds", metavar="N", type=int, help="seeds trained side by side")
     add("--model", metavar="NAME", help="a file of semvad_jax/models (default: the config's)")
-    add("--data", metavar="STORE", help="feature store (default: the config's)")
+    add("--data", metavar="STORE|tfds:DIR", help="feature store (default: the config's)")
     add("--out", metavar="DIR", type=Path, help="RUN (default: runs/<config>); --detect's output")
     add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
     add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")

@@ -8,6 +8,9 @@ after an interrupt and ends in the same store:
     text            the texts, embedded
     class-captions  the words of every class caption; it and the class label, embedded
     pack            all of it, in STORE
+
+--export-tfds DIR then writes the finished store as a TFDS data set too; with --stages export it
+is all that is done.
 """
 
 import argparse
@@ -44,7 +47,7 @@ class Job:
         self.arguments = arguments
         name = arguments.dataset
         videos = arguments.videos or Path("data") / name
-        self.out: Path = arguments.out or Path("features") / name
+        self.out: Path = arguments.out
         self.work = self.out.absolute().with_name(self.out.absolute().name + ".work")
         self.source, self.captioner = self._source(name, videos)
 
@@ -190,7 +193,15 @@ def pack(job: Job) -> None:
         writer.finish(tensors, classes.load("words"))
 
 
-def run(arguments: argparse.Namespace) -> None:
+def export(out: Path, directory: Path) -> None:
+    """Write the finished store as a TFDS data set."""
+    from semvad_jax import store, tfds
+
+    tfds.export(store.open(out), directory)
+    print(f"export -> {directory}")
+
+
+def make(arguments: argparse.Namespace) -> None:
     """Run the chosen stages and report what was made."""
     started = time.perf_counter()
     job = Job(arguments)
@@ -204,6 +215,16 @@ def run(arguments: argparse.Namespace) -> None:
     if repeated := job.captioner.producer.get("repeated_last_captions"):
         report.append(f"{repeated} missing last captions repeated")
     print("; ".join([*report, *job.source.notes, f"{','.join(arguments.stages)} -> {job.out}"]))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make what the command line asks for."""
+    if "export" in arguments.stages and arguments.export_tfds is None:
+        raise BadInput("--stages export needs --export-tfds DIR, the folder to write.")
+    if set(arguments.stages) != {"export"}:
+        make(arguments)
+    if arguments.export_tfds is not None:
+        export(arguments.out, arguments.export_tfds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,9 +260,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text", default="minilm-l6", choices=("minilm-l6",))
     parser.add_argument("--top-percent", type=_percent, default=10.0, help="of a class's words")
     parser.add_argument("--caption-spans", type=int, help="captions a video; default: 16 in lists")
-    parser.add_argument("--stages", type=_stages, default=STAGES, help=",".join(STAGES))
+    stages = f"{','.join(STAGES)} (the default) or export"
+    parser.add_argument("--stages", type=_stages, default=STAGES, help=stages)
+    parser.add_argument("--export-tfds", type=Path, metavar="DIR", help="a TFDS copy of the store")
     parser.add_argument("--no-resume", dest="resume", action="store_false")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.out = arguments.out or Path("features") / arguments.dataset
+    return arguments
 
 
 def _percent(value: str) -> float:
@@ -252,8 +277,8 @@ def _percent(value: str) -> float:
 
 def _stages(value: str) -> tuple[str, ...]:
     chosen = tuple(value.split(","))
-    if unknown := set(chosen) - set(STAGES):
-        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {','.join(STAGES)}")
+    if unknown := set(chosen) - {*STAGES, "export"}:
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {','.join(STAGES)},export")
     return chosen
 
 

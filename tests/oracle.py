@@ -2,8 +2,8 @@
 
 Video by video, with plain loops, sharing no code with the package. Axis letters: B batch, T time,
 F and Q the store's feature and caption sizes, D dim, W = 2D (VadCLIP: D), C classes. `params` is a
-nested dict of float64 arrays; `frozen` and `batch` have the fields of the package's types of these names.
-y = x @ kernel + bias throughout.
+nested dict of float64 arrays; `frozen` and `batch` have the fields of the package's types of these
+names. y = x @ kernel + bias throughout.
 """
 
 import math
