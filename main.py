@@ -3,6 +3,8 @@
 python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
 python main.py --restore RUN --eval                  judge RUN's checkpoint again
 python main.py --restore RUN --detect STORE --out D  score every video of a store
+python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
+                                                     judge weights that were trained elsewhere
 """
 
 import argparse
@@ -38,14 +40,22 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--set", metavar="section.field=value", action="append", default=[], help="one config field"
     )
-    add("--eval", action="store_true", help="judge the restored run")
+    add("--eval", action="store_true", help="judge the restored run, or --from-torch's weights")
+    add(
+        "--from-torch",
+        metavar="FILE",
+        type=Path,
+        help="released weights, by featurize/convert_checkpoint.py",
+    )
     add("--detect", metavar="STORE", help="score a store's videos with the restored run")
     args = parser.parse_args(argv)
     if bool(args.config) == bool(args.restore):
         parser.error("give either --config, to train, or --restore, to use a trained run")
     if args.restore and args.eval == bool(args.detect):
         parser.error("--restore needs either --eval or --detect STORE")
-    if args.config and (args.eval or args.detect):
+    if args.from_torch and not (args.config and args.eval):
+        parser.error("--from-torch needs --config NAME and --eval")
+    if args.config and (args.detect or args.eval and not args.from_torch):
         parser.error("--eval and --detect need --restore RUN")
     if args.detect and not args.out:
         parser.error("--detect needs --out DIR")
@@ -82,9 +92,12 @@ def train(args: argparse.Namespace) -> None:
     overrides += [f"data.store={args.data}"] if args.data else []
     cfg = config.load(args.config, overrides + args.set)
 
-    from semvad_jax import run
+    from semvad_jax import released, run
 
     name = Path(args.config).stem
+    if args.from_torch:
+        released.evaluate(cfg, args.from_torch)
+        return
     out = args.out or Path("runs") / name
     run.train(cfg, out, name, weight_seeds, data_seeds, args.seed_chunk, args.resume)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from semvad_jax.checkpoint import write
 
+Metrics = Mapping[str, Mapping[str, Any]]  # {"selection/head/metric": `spread` over seeds}
 NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}
 
 
@@ -37,6 +38,11 @@ class Summary:
     train_seconds: float
     metrics: dict[str, dict[str, Any]]
 
+    @property
+    def title(self) -> str:
+        seeds = len(self.weight_seeds)
+        return f"{self.model} on {self.dataset}, {seeds} seed{'s' * (seeds > 1)}"
+
 
 def write_summary(path: Path, summary: Summary) -> None:
     write(path, json.dumps(dataclasses.asdict(summary), indent=2))
@@ -54,23 +60,21 @@ def val_head(latest: Sequence[Mapping[str, float]], metric: str) -> str | None:
     return max(means, key=lambda head: means[head]) if len(means) > 1 else None
 
 
-def print_table(console: Console, summary: Summary, chosen: str | None = None) -> None:
+def print_table(console: Console, title: str, metrics: Metrics, chosen: str | None = None) -> None:
     """Mean ± SD (best) in per cent, a row per selection and head; `chosen` is val's head."""
-    seeds = len(summary.weight_seeds)
-    what = f"{summary.model} on {summary.dataset}, {seeds} seed{'s' * (seeds > 1)}"
-    console.print(f"\n{what}; test videos, per cent: mean ± SD (best)")
-    rows = dict.fromkeys(tuple(key.split("/")[:2]) for key in summary.metrics)
-    _print(console, summary, {"AUC": "auc", "AP": "ap"}, list(rows), chosen)
-    if any("/map" in key for key in summary.metrics):
+    console.print(f"\n{title}; test videos, per cent: mean ± SD (best)")
+    rows = dict.fromkeys(tuple(key.split("/")[:2]) for key in metrics)
+    _print(console, metrics, {"AUC": "auc", "AP": "ap"}, list(rows), chosen)
+    if any("/map" in key for key in metrics):
         columns = {"mAP, public rules": "map", "mAP, clean": "map_clean"}
-        _print(console, summary, columns, [row for row in rows if row[1] == "class"], chosen)
+        _print(console, metrics, columns, [row for row in rows if row[1] == "class"], chosen)
     if chosen:
         console.print(f"* {chosen}: the head chosen on val at the last step")
 
 
 def _print(
     console: Console,
-    summary: Summary,
+    metrics: Metrics,
     columns: Mapping[str, str],
     rows: Sequence[tuple[str, ...]],
     chosen: str | None,
@@ -79,7 +83,7 @@ def _print(
     for name in ("selection", "head", *columns):
         table.add_column(name, justify="right" if name in columns else "left", no_wrap=True)
     for selection, head in rows:
-        cells = [_cell(summary.metrics[f"{selection}/{head}/{m}"]) for m in columns.values()]
+        cells = [_cell(metrics[f"{selection}/{head}/{m}"]) for m in columns.values()]
         table.add_row(NOTES[selection], head + (" *" if head == chosen else ""), *cells)
     console.print(table)
 

@@ -44,7 +44,7 @@ def train(
     Ctrl-C or SIGTERM ends the interval under way, saves and exits. Raises BadInput where RUN
     exists and is not resumed, or was begun with other settings.
     """
-    features = _open(cfg.data.store or f"features/{cfg.data.dataset}")
+    features = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     asked_crop = cfg.eval.crop
     cfg = config.resolve(_with_store(cfg, features), features)
     meta = {
@@ -75,9 +75,9 @@ def train(
             begun -= clock["wall"]
             tools = (run, meta, saved, console, stop)
             state, clock = _train(program, state, *tools, clock["train"], begun)
-    judged = _judge(program, state, meta, clock)
-    report.write_summary(run / "summary.json", judged[0])
-    report.print_table(console, *judged)
+    summary, chosen = _judge(program, state, meta, clock)
+    report.write_summary(run / "summary.json", summary)
+    report.print_table(console, summary.title, summary.metrics, chosen)
     console.print(
         f"{program.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )
@@ -130,21 +130,21 @@ def _train(
 def evaluate(run: Path, data: str | None) -> None:
     """Judges RUN's checkpoint on its own store or on one of the same classes: RUN/eval.json."""
     cfg, _, meta = checkpoint.read(run)
-    features = _open(data or cfg.data.store)
+    features = open_store(data or cfg.data.store)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = seeds.Program(cfg, features, len(meta["weight_seeds"]), meta["chunk"])
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta |= {"dataset": features.info["dataset"]}
-    judged = _judge(program, program.adopt(state), meta, clock)
-    report.write_summary(run / "eval.json", judged[0])
-    report.print_table(Console(), *judged)
+    summary, chosen = _judge(program, program.adopt(state), meta, clock)
+    report.write_summary(run / "eval.json", summary)
+    report.print_table(Console(), summary.title, summary.metrics, chosen)
 
 
 def detect(run: Path, data: str, out: Path) -> None:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/scores.csv."""
     cfg, frozen, meta = checkpoint.read(run)
-    features = _open(data)
+    features = open_store(data)
     detection.check_store(cfg, features)
     count = len(meta["weight_seeds"])
     with checkpoint.Checkpoints(run) as saved:
@@ -177,7 +177,7 @@ def _device() -> str:
     return devices[0].device_kind + (f" × {len(devices)}" if len(devices) > 1 else "")
 
 
-def _open(path: str) -> store.Store:
+def open_store(path: str) -> store.Store:
     """The store at `path`, or the one that tfds:DIR was exported from, made again."""
     if path.startswith("tfds:"):
         from semvad_jax import tfds  # half a second, for those who ask for it

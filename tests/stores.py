@@ -21,8 +21,11 @@ def make_store(
     multi_label: bool = False,
     dataset: str = "synthetic",
     seed: int = 0,
+    text: dict[str, np.ndarray] | None = None,
 ) -> store.Store:
-    """Half of the videos normal; an abnormal video's middle third is anomalous."""
+    """Half of the videos normal; an abnormal video's middle third is anomalous. `text` adds to the
+    class texts.
+    """
     rng = np.random.default_rng(seed)
     feature_dim, caption_dim = widths
     directions = [rng.standard_normal((len(classes), d)) for d in widths]
@@ -63,12 +66,9 @@ def make_store(
             )
             texts = [f"caption {t} of video {i}" for t in range(n)]
             writer.add(video, visual.astype(np.float16), captions.astype(np.float16), texts)
-        text = {
-            "class_caption": rng.standard_normal((len(classes), caption_dim)),
-            "class_name": rng.standard_normal((len(classes), 6)),
+        class_text = {
+            "class_caption": rng.standard_normal((len(classes), caption_dim)).astype(np.float32),
+            "class_name": rng.standard_normal((len(classes), 6)).astype(np.float32),
         }
-        return store.open(
-            writer.finish(
-                {k: v.astype(np.float32) for k, v in text.items()}, {name: [] for name in classes}
-            )
-        )
+        writer.finish(class_text | (text or {}), {name: [] for name in classes})
+        return store.open(path)

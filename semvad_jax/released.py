@@ -1,0 +1,43 @@
+"""Judging weights that the public programs trained, on a store of the same kind of features."""
+
+from pathlib import Path
+
+import jax
+import safetensors
+import safetensors.numpy
+from rich.console import Console
+
+from semvad_jax import config, convert, data, report
+from semvad_jax import evaluate as judging
+from semvad_jax.config import BadInput, Config
+from semvad_jax.run import open_store
+
+
+def evaluate(cfg: Config, file: Path) -> None:
+    """Prints the metrics of the weights in `file` on the test videos of the config's store.
+
+    They count as `test`, optimistic: those programs choose their weights by the test videos. Raises
+    BadInput for a file that is no safetensors, a store without CLIP's class tokens, and for what
+    `convert.from_torch` refuses.
+    """
+    store = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
+    cfg = config.resolve(cfg, store)
+    tokens = store.class_text.get("class_tokens")
+    if tokens is None:
+        raise BadInput(
+            f"the store at {store.path} has no class tokens, which these weights prompt with; "
+            "make its class texts with CLIP"
+        )
+    try:
+        weights = safetensors.numpy.load_file(file)
+    except (OSError, safetensors.SafetensorError):
+        raise BadInput(
+            f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
+        ) from None
+    params, frozen = convert.from_torch(cfg, weights, tokens, store.class_text["class_caption"])
+    videos = judging.Videos(cfg, store, data.split(cfg, store)[2], [])
+    score = jax.jit(judging.score_windows, static_argnums=0)
+    scores = videos.scores(*jax.device_get(score(cfg, frozen, videos.windows(), params)))
+    metrics = {f"test/{k}": report.spread([f]) for k, f in videos.test_metrics(scores).items()}
+    title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
+    report.print_table(Console(), title, metrics)
