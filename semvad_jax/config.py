@@ -123,8 +123,10 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
     config = _assign(config, assignments)
     row = _table(config)
     for name, default in _fields(Config()).items():
-        if default is UNSET and name not in row and _fields(config)[name] is not UNSET:
-            raise BadInput(f"model {config.model.name} has no {name}; leave it out")
+        if default is UNSET and name not in row:
+            if name in dict(assignments) and _fields(config)[name]:
+                raise BadInput(f"model {config.model.name} has no {name}; leave it out")
+            config = _assign(config, [(name, UNSET)])  # a config file may serve several models
     config = _assign(config, [(k, v) for k, v in row.items() if _fields(config)[k] is UNSET])
     _check(config)
     return config

@@ -96,6 +96,15 @@ def test_mistakes_get_one_sentence(override, sentence):
     assert str(error.value) == sentence
 
 
+def test_a_config_file_may_hold_fields_of_another_model(tmp_path):
+    text = "from semvad_jax.config import *\nconfig = Config(model=ModelConfig(qkv=True, layers=1))"
+    (tmp_path / "mine.py").write_text(text)
+    file = str(tmp_path / "mine.py")
+    assert config.load(file).model.qkv is True
+    model = config.load(file, ["model.name=vadclip", "loss.sem=0"]).model
+    assert (model.qkv, model.layers) == (None, 1)
+
+
 def test_a_missing_file_names_the_known_ones():
     with pytest.raises(BadInput, match=r"no config file .*nope.py.*demo.*ucf"):
         config.load("nope")
