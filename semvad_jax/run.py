@@ -79,7 +79,7 @@ def train(
     report.write_summary(run / "summary.json", summary)
     report.print_table(console, summary.title, summary.metrics, chosen)
     console.print(
-        f"{program.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
+        f"{summary.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )
 
 

@@ -1,15 +1,12 @@
 """VadCLIP: SemVAD's visual side alone, at width D. Captions are not read (Table 10 row 0)."""
 
-from functools import lru_cache
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
 
 from semvad_jax.class_text import ClassHead, PromptedText, StaticText
 from semvad_jax.config import Config
 from semvad_jax.layers import BinaryHead, adapter
+from semvad_jax.models import functions
 from semvad_jax.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -40,28 +37,4 @@ class VadCLIP(nnx.Module):
         )
 
 
-@lru_cache
-def _structure(cfg: Config, prompted: bool) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: VadCLIP(cfg, prompted, nnx.Rngs(0))))[0]
-
-
-def init(cfg: Config, key: jax.Array) -> PyTree:
-    """Parameters of one seed, a plain nested dict of float32 arrays."""
-    model = VadCLIP(cfg, cfg.data.text_tower > 0, nnx.Rngs(key))
-    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
-
-
-def apply(
-    cfg: Config,
-    params: PyTree,
-    frozen: Frozen,
-    batch: Batch,
-    *,
-    state: PyTree | None = None,
-    key: jax.Array | None = None,
-    train: bool = False,
-) -> Outputs:
-    """Scores of a batch. VadCLIP has neither dropout nor batch statistics: `state`, `key` and
-    `train` change nothing.
-    """
-    return nnx.merge(_structure(cfg, frozen.text_tower is not None), params)(frozen, batch)
+init, apply = functions(VadCLIP)
