@@ -1,8 +1,13 @@
-"""The data sets as lists of videos: classes, splits, labels, frame counts and temporal truth."""
+"""The data sets as lists of videos: classes, splits, labels, frame counts and temporal truth.
+
+Names, order, splits and truth are the official ones. A folder's `videos.csv` says all of it;
+without one the official lists do, and frames are counted by decoding.
+"""
 
 import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semvad_jax.config import BadInput
@@ -24,12 +29,26 @@ UCF_CLASSES = (
     "Vandalism",
 )
 UCF_FPS = 30.0
+XD_CODES = {
+    "A": "Normal",
+    "B1": "Fighting",
+    "B2": "Shooting",
+    "B4": "Riot",
+    "B5": "Abuse",
+    "B6": "CarAccident",
+    "G": "Explosion",
+}
+XD_FPS = 24.0
+Intervals = tuple[tuple[str, int, int], ...]
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One video of a data set; `intervals` are (class, start, end) in frames, half-open."""
+    """One video of a data set; `intervals` are (class, start, end) in frames, half-open.
+
+    `frames` 0 and `fps` 0 are not known before the video is decoded.
+    """
 
     video: str
     split: str
@@ -37,7 +56,12 @@ class Entry:
     frames: int
     fps: float
     path: Path
-    intervals: tuple[tuple[str, int, int], ...] = ()
+    intervals: Intervals = ()
+
+    def of_length(self, frames: int, fps: float) -> "Entry":
+        """The entry of a decoded video: truth that reaches past its last frame is cut there."""
+        inside = [(name, a, min(b, frames)) for name, a, b in self.intervals if a < frames]
+        return replace(self, frames=frames, fps=self.fps or fps, intervals=tuple(inside))
 
 
 @dataclass(frozen=True)
@@ -56,46 +80,191 @@ def label_text(name: str) -> str:
 
 
 def ucf(folder: Path) -> Source:
-    """UCF-Crime in its official layout, described by FOLDER/videos.csv.
+    """UCF-Crime: FOLDER/CLASS/VIDEO.mp4, and videos.csv or the two official lists.
 
-    Truth that reaches past a video's last frame, as it does by a frame or two in the official
-    annotation, is cut there. Raises BadInput for a missing or malformed videos.csv.
+    Raises BadInput where neither is there, and for a malformed line.
     """
-    file = folder / "videos.csv"
-    if not file.is_file():
+    train, test = folder / "Anomaly_Train.txt", folder / "Temporal_Anomaly_Annotation.txt"
+    if (folder / "videos.csv").is_file() or not (train.is_file() and test.is_file()):
+        hint = f"or {train.name} and {test.name}; and, to look at pixels, CLASS/VIDEO.mp4"
+        listed = _listed(folder, hint, {name: (name,) for name in UCF_CLASSES}.__getitem__)
+    else:
+        listed = [*_ucf_train(train), *_ucf_test(test)]
+    return _source("ucf", folder, UCF_CLASSES, listed, UCF_FPS, _ucf_place)
+
+
+def _ucf_place(entry: Entry) -> str:
+    if entry.labels[0] != UCF_CLASSES[0]:
+        return entry.labels[0]
+    return f"{'Training' if entry.split == 'train' else 'Testing'}_Normal_Videos_Anomaly"
+
+
+def _ucf_train(path: Path) -> Iterator[Entry]:
+    for number, line in _lines(path):
+        kind, _, name = line.partition("/")
+        label = UCF_CLASSES[0] if "Normal" in kind else kind
+        if label not in UCF_CLASSES or not name.endswith(".mp4"):
+            raise BadInput(f"{path}, line {number} is no CLASS/VIDEO.mp4: {line!r}.")
+        yield Entry(Path(name).stem, "train", (label,), 0, 0.0, path)
+
+
+def _ucf_test(path: Path) -> Iterator[Entry]:
+    for number, line in _lines(path):
+        try:
+            name, label, *ends = line.split()
+            spans = [(int(a), int(b)) for a, b in zip(ends[::2], ends[1::2], strict=True)]
+        except ValueError:
+            label, name, spans = "", "", []
+        if label not in UCF_CLASSES or len(spans) != 2:
+            raise BadInput(f"{path}, line {number} is no VIDEO CLASS and two spans: {line!r}.")
+        intervals = tuple((label, a, b) for a, b in spans if a >= 0)
+        yield Entry(Path(name).stem, "test", (label,), 0, 0.0, path, intervals)
+
+
+def xd(folder: Path) -> Source:
+    """XD-Violence: videos in folders below FOLDER, and videos.csv or the official annotations.
+
+    A video's labels end its name (`…_label_B2-G-0`) and keep their order. The annotations, where
+    they are there, give the truth. Without videos.csv the test videos are the annotated ones and
+    what lies in a folder `videos` or `test…`. Raises BadInput where neither file is there, and for
+    a malformed line or name.
+    """
+    annotations = folder / "annotations_multiclasses.txt"
+    truth = _xd_truth(annotations) if annotations.is_file() else {}
+    if (folder / "videos.csv").is_file() or not truth:
+        hint = f"or {annotations.name}; and, to look at pixels, the videos in folders below"
+        listed = _listed(folder, hint, _xd_labels)
+        listed = [replace(e, intervals=truth.get(e.video, e.intervals)) for e in listed]
+    else:
+        listed = _xd_official(folder, truth)
+    return _source("xd", folder, tuple(XD_CODES.values()), listed, XD_FPS, lambda _: "videos")
+
+
+def _xd_labels(text: str) -> tuple[str, ...]:
+    """The classes of "B2-G-0", in this order; KeyError for another code."""
+    return tuple(XD_CODES[code] for code in text.split("-") if code != "0")
+
+
+def _xd_truth(path: Path) -> dict[str, Intervals]:
+    truth = {}
+    for number, line in _lines(path):
+        name, *rest = line.split()
+        try:
+            spans = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+            found = tuple((XD_CODES[code], int(a), int(b)) for code, a, b in spans)
+        except (ValueError, KeyError):
+            raise BadInput(
+                f"{path}, line {number} is no VIDEO and CLASS START END …: {line!r}."
+            ) from None
+        truth[name.removesuffix(".mp4")] = found  # some official lines end their names so
+    return truth
+
+
+def _xd_official(folder: Path, truth: Mapping[str, Intervals]) -> list[Entry]:
+    found = []
+    for name, path in sorted(({n: folder for n in truth} | _index(folder)).items()):
+        place = path.parent.name
+        test = name in truth or place == "videos" or place.startswith("test")
+        try:
+            labels = _xd_labels(name.rpartition("_label_")[2])
+        except KeyError:
+            raise BadInput(
+                f"{folder}: the name {name} does not end in _label_ and codes of "
+                f"{', '.join(XD_CODES)}; give the video its official name."
+            ) from None
+        split = "test" if test else "train"
+        found.append(Entry(name, split, labels, 0, 0.0, path, truth.get(name, ())))
+    return found
+
+
+def folder(folder: Path) -> Source:
+    """Any videos: FOLDER/videos/VIDEO.mp4 (or other endings) and FOLDER/videos.csv.
+
+    Classes are those of the list, `Normal` first, the others in the order of the alphabet. Raises
+    BadInput where the list is missing, malformed or without a normal video.
+    """
+    listed = _listed(folder, "and the videos themselves in videos/", lambda label: (label,))
+    others = sorted({name for entry in listed for name in entry.labels} - {"Normal"})
+    if not any("Normal" in entry.labels for entry in listed) or not others:
         raise BadInput(
-            f"{file} is missing; --videos needs a folder with videos.csv "
-            f"({','.join(COLUMNS)}) and, to look at pixels, CLASS/VIDEO.mp4."
+            f"{folder / 'videos.csv'} needs videos with the label Normal and others of at least "
+            "one more class; name them so."
         )
-    entries: dict[str, Entry] = {}
-    cut = 0
+    return _source("folder", folder, ("Normal", *others), listed, 0.0, lambda _: "videos")
+
+
+def _source(
+    dataset: str,
+    folder: Path,
+    classes: tuple[str, ...],
+    listed: Sequence[Entry],
+    fps: float,
+    place: Callable[[Entry], str],
+) -> Source:
+    """The listed videos with their files: where the layout has them, else anywhere below."""
+    index = _index(folder)
+    entries, names, cut = [], set(), 0
+    for entry in listed:
+        if entry.video in names:
+            raise BadInput(f"{folder} lists {entry.video} a second time; remove one.")
+        names.add(entry.video)
+        path = folder / place(entry) / f"{entry.video}.mp4"
+        path = path if path.is_file() else index.get(entry.video, path)
+        entry = replace(entry, path=path, fps=entry.fps or fps)
+        if entry.frames:
+            cut += sum(end > entry.frames for *_, end in entry.intervals)
+            entry = entry.of_length(entry.frames, entry.fps)
+        entries.append(entry)
+    notes = (f"{cut} intervals reached past the last frame and were cut there",) if cut else ()
+    return Source(dataset, classes, tuple(entries), notes)
+
+
+def _index(folder: Path) -> dict[str, Path]:
+    """Every video file below, by its name without ending."""
+    files = (p for p in folder.rglob("*") if p.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm"))
+    return {path.stem: path for path in sorted(files, reverse=True)}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return ((n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+
+
+def _listed(folder: Path, hint: str, labels_of: Callable[[str], tuple[str, ...]]) -> list[Entry]:
+    """The rows of FOLDER/videos.csv; `labels_of` a label text, KeyError where it is none.
+
+    Frames may be left out, and a column `fps` may be there. Intervals are `START-END`, of the
+    video's first label, or `LABEL:START-END`.
+    """
+    file, columns = folder / "videos.csv", ",".join(COLUMNS)
+    if not file.is_file():
+        raise BadInput(f"{file} is missing; --videos needs a folder with it ({columns}), {hint}.")
+    entries = []
     with file.open(newline="", encoding="utf-8", errors="replace") as stream:
         for number, row in enumerate(csv.DictReader(stream), 2):
+            where = f"{file}, line {number}"
             try:
-                video, split, label = row["video"], row["split"], row["label"]
-                frames = int(row["frames"])
-                spans = [tuple(map(int, s.split("-"))) for s in row["anomaly_intervals"].split()]
-                cut += sum(end > frames for _, end in spans)
-                intervals = tuple((label, start, min(end, frames)) for start, end in spans)
+                video, split, label, count = (row[name] for name in COLUMNS[:4])
+                frames, fps = int(count) if count else 0, float(row.get("fps") or 0)
+                spans = [_span(span, label) for span in row["anomaly_intervals"].split()]
             except (KeyError, TypeError, ValueError, AttributeError):
+                raise BadInput(f"{where} is not a row of {columns}; correct it.") from None
+            try:
+                assert split in ("train", "test") and label and (frames > 0 or not count)
+                labels = labels_of(label)
+                intervals = tuple((labels_of(name)[0], a, b) for name, a, b in spans)
+            except (AssertionError, KeyError):
                 raise BadInput(
-                    f"{file}, line {number} is not a row of {','.join(COLUMNS)}; correct it."
+                    f"{where} ({video}) has split {split!r}, label {label!r} and {frames} frames; "
+                    "give train or test, classes of the data set and 1 or more (or leave it out)."
                 ) from None
-            if split not in ("train", "test") or label not in UCF_CLASSES or frames < 1:
-                raise BadInput(
-                    f"{file}, line {number} ({video}) has split {split!r}, label {label!r} and "
-                    f"{frames} frames; give train or test, one of the {len(UCF_CLASSES)} classes "
-                    "and 1 or more."
-                )
-            if video in entries:
-                raise BadInput(f"{file}, line {number} lists {video} a second time; remove one.")
-            folder_name = label
-            if label == UCF_CLASSES[0]:
-                kind = "Training" if split == "train" else "Testing"
-                folder_name = f"{kind}_Normal_Videos_Anomaly"
-            path = folder / folder_name / f"{video}.mp4"
-            entries[video] = Entry(video, split, (label,), frames, UCF_FPS, path, intervals)
+            entries.append(Entry(video, split, labels, frames, fps, file, intervals))
     if not entries:
-        raise BadInput(f"{file} lists no video; it needs rows of {','.join(COLUMNS)}.")
-    notes = (f"{cut} intervals reached past the last frame and were cut there",) if cut else ()
-    return Source("ucf", UCF_CLASSES, tuple(entries.values()), notes)
+        raise BadInput(f"{file} lists no video; it needs rows of {columns}.")
+    return entries
+
+
+def _span(text: str, label: str) -> tuple[str, int, int]:
+    name, colon, span = text.rpartition(":")
+    start, end = map(int, span.split("-"))
+    return name if colon else label, start, end

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from featurize.videos import middle_frames
+from featurize.videos import snippets
 
 SIDE = 224
 BATCH = 16
@@ -56,7 +56,7 @@ class EfficientNetLite0:
 
     def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
         """Features of one crop, the whole frame, float32 [1, n, F]; raises UnreadableVideo."""
-        frames, rows = middle_frames(path, edges), []
+        frames, rows = (frame for (frame,) in snippets(path, edges, 1)), []
         while batch := list(islice(frames, BATCH)):
             rows.append(self._embed(batch))
         features = np.concatenate(rows)

@@ -15,7 +15,7 @@ from semvad_jax.config import BadInput
 av = pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
 
 from featurize import demo, demo_captions, demo_scene, run, sources  # noqa: E402
-from featurize.videos import UnreadableVideo, middle_frames  # noqa: E402
+from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,10 @@ def test_an_anomaly_is_seen_in_exactly_its_frames(kind: str):
     assert changed == [start <= frame < end for frame in range(script.frames)]
 
 
+def middles(path, edges):
+    return (frame for (frame,) in snippets(path, edges, 1))
+
+
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path):
     chosen = sorted(demo.scripts(), key=lambda s: s.frames)[:2]
     for name in ("a", "b"):
@@ -88,7 +92,7 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path):
     with av.open(str(tmp_path / "a" / f"{chosen[0].video}.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == chosen[0].frames
     edges = np.array([0, 16, 32, 41])
-    frames = list(middle_frames(tmp_path / "a" / f"{chosen[0].video}.mp4", edges))
+    frames = list(middles(tmp_path / "a" / f"{chosen[0].video}.mp4", edges))
     drawn = list(demo_scene.frames_of(chosen[0]))
     for frame, middle in zip(frames, (8, 24, 36), strict=True):
         errors = [np.abs(frame - picture.astype(float)).mean() for picture in drawn[:48]]
@@ -115,15 +119,15 @@ def test_videos_that_cannot_be_read(tmp_path: Path):
     for content in (b"", b"no video", whole[: len(whole) // 2]):
         (tmp_path / "v.mp4").write_bytes(content)
         with pytest.raises(UnreadableVideo):
-            list(middle_frames(tmp_path / "v.mp4", edges))
+            list(middles(tmp_path / "v.mp4", edges))
     (tmp_path / "v.mp4").write_bytes(whole)
     with pytest.raises(UnreadableVideo, match=f"of {len(edges) + 4}"):
-        list(middle_frames(tmp_path / "v.mp4", np.arange(0, 16 * (len(edges) + 5), 16)))
+        list(middles(tmp_path / "v.mp4", np.arange(0, 16 * (len(edges) + 5), 16)))
     damaged = bytearray(whole)
     middle = len(whole) // 2
     damaged[middle : middle + 400] = bytes(400)
     (tmp_path / "v.mp4").write_bytes(damaged)
-    assert len(list(middle_frames(tmp_path / "v.mp4", edges))) == len(edges) - 1
+    assert len(list(middles(tmp_path / "v.mp4", edges))) == len(edges) - 1
 
 
 # ---- the whole way, with the stand-in models
