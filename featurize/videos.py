@@ -7,9 +7,18 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from featurize.sources import UnreadableVideo
 
-class UnreadableVideo(Exception):
-    """A file that is no video, or one that ends before the frames it should have."""
+
+def announced_frames(path: Path) -> int:
+    """The number of frames that the file's header tells, without decoding; 0 where it does not."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            seconds = (container.duration or 0) / av.time_base
+            return stream.frames or round(seconds * float(stream.average_rate or 0))
+    except (FFmpegError, IndexError):
+        return 0
 
 
 def probe(path: Path) -> tuple[int, float]:

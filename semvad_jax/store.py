@@ -134,9 +134,9 @@ class Writer:
             writer.add(video, visual, caption_embedding, texts)
             writer.finish({"class_caption": ..., "class_name": ...}, class_words)
 
-    An earlier store at `path` stays until then; leaving the block by an error removes what was
-    written. Raises BadInput where `path` holds something else than a store, where an entry breaks
-    a rule of the format, and where the disk is full.
+    `producers` may be added to until then. An earlier store at `path` stays as long; leaving the
+    block by an error removes what was written. Raises BadInput where `path` holds something else
+    than a store, where an entry breaks a rule of the format, and where the disk is full.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Writer:
             f"{self.path} holds something else than a feature store; give another folder.",
         )
         self._head = {"schema": SCHEMA, "dataset": dataset, "classes": list(classes)}
-        self._classes, self._producers = tuple(classes), dict(producers)
+        self._classes, self.producers = tuple(classes), dict(producers)
         self._videos: dict[str, Video] = {}
         self._arrays: dict[str, _GrowingArray] = {}
         self._files = contextlib.ExitStack()
@@ -218,7 +218,7 @@ class Writer:
             tail = {
                 "feature_dim": visual,
                 "caption_dim": captions,
-                "producers": self._producers,
+                "producers": self.producers,
                 "sha256": {name: sha256(self._partial / name) for name in FILES},
             }
             (self._partial / "store.json").write_bytes(json_text(self._head | tail))

@@ -157,7 +157,7 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
         assert opened.texts(i) == demo_captions.captions(script)
 
     # Interrupted in the fourth video, then a stage at a time: the same store.
-    from featurize.vision import EfficientNetLite0
+    from featurize.efficientnet import EfficientNetLite0
 
     embed, seen = EfficientNetLite0.__call__, []
 
@@ -176,6 +176,9 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
     assert files(first) == files(second)
 
 
+STAND_INS = ["--vision", "efficientnet-lite0", "--text", "minilm-l6"]
+
+
 def tiny_ucf(folder: Path) -> list[str]:
     """A list of 28 videos with four captions each, and the flags that name it."""
     rows, lists = [], {}
@@ -187,27 +190,32 @@ def tiny_ucf(folder: Path) -> list[str]:
             lists[f"{name}/{video}.mp4"] = [f"someone does {name.lower()} thing{number}"] * 4
     captions = write_lines(folder / "c.jsonl", [lists])
     flags = ["--dataset", "ucf", "--videos", str(write_videos(folder / "ucf", rows))]
-    return [*flags, "--captioner", f"file:{captions}", "--caption-spans", "4", "--out"]
+    flags += ["--captioner", f"file:{captions}", "--caption-spans", "4", *STAND_INS, "--out"]
+    return flags
 
 
 def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
     command = [*tiny_ucf(tmp_path), str(tmp_path / "s")]
     assert run.main(command) == 2
-    assert "Normal0_train.mp4 is missing" in capsys.readouterr().err
+    assert "has none of its 28 listed videos (the first should be" in capsys.readouterr().err
     whole = demo.encode(min(demo.scripts(), key=lambda s: s.frames))
     for number, entry_ in enumerate(sources.ucf(tmp_path / "ucf").entries):
         entry_.path.parent.mkdir(exist_ok=True)
-        entry_.path.write_bytes(b"" if number else whole)
+        if number != 1:
+            entry_.path.write_bytes(b"" if number else whole)
     assert run.main(command) == 0
     opened = store.open(tmp_path / "s")
     assert opened.visual.shape == (4, 1280) and opened.caption_embedding.shape == (4, 384)
     assert [v.snippets for v in opened.videos] == [4] + 27 * [0]
-    assert all("not a readable video" in (v.error or "") for v in opened.videos[1:])
-    assert "Normal0_test: not a readable video" in capsys.readouterr().err
+    assert all("not a readable video" in (v.error or "") for v in opened.videos[2:])
+    assert opened.videos[1].error == "Normal0_test.mp4 is missing"
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "27 videos could not be read:" and len(told) == 28
+    assert told[1] == "Normal0_test: Normal0_test.mp4 is missing"
 
 
 def test_the_projection_is_orthonormal(models):
-    from featurize.vision import projection
+    from featurize.efficientnet import projection
 
     np.testing.assert_allclose(projection().T @ projection(), np.eye(128), atol=1e-12)
 
@@ -231,7 +239,13 @@ def test_semantic_only_store(models, tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--dataset", "ucf", "--videos", "{tmp}"], "needs --captioner"),
+        (["--dataset", "ucf", "--videos", "{tmp}/u", "--captioner", "who"], "who is not known"),
+        (["--dataset", "ucf", "--videos", "{tmp}/u", "--vision", "who"], "who is not known"),
+        (["--dataset", "demo", "--crops", "10"], "--crops and --pool are for"),
+        (
+            ["--dataset", "ucf", "--videos", "{tmp}/u", "--captioner", "tags", "--top-p", "0.9"],
+            "are for VideoLLaMA 3",
+        ),
         (
             ["--dataset", "ucf", "--videos", "{tmp}", "--captioner", "file:x"],
             "videos.csv is missing",
@@ -261,6 +275,7 @@ def test_a_missing_package_is_named(models, tmp_path: Path, capsys, monkeypatch,
     videos = write_videos(tmp_path / "u", [["a", "train", "Normal", 90, ""]])
     captions = write_lines(tmp_path / "c.jsonl", [{"a.mp4": ["x"] * 15}])
     command = ["--dataset", "ucf", "--videos", str(videos), "--captioner", f"file:{captions}"]
+    command += ["--text", "minilm-l6"]
     assert run.main([*command, "--vision", "none", "--out", str(tmp_path / "s")]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
 

@@ -100,13 +100,19 @@ def test_a_folder_of_videos(tmp_path):
     assert source.notes == ("1 intervals reached past the last frame and were cut there",)
 
 
+def test_a_folder_to_be_scored_needs_no_train_videos(tmp_path):
+    source = sources.folder(table(tmp_path, "a,test,Normal,9,,"))
+    assert source.classes == ("Normal",) and len(source.entries) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "rows", "words"),
     [
         (sources.folder, None, "videos.csv is missing; --videos needs .* in videos/"),
         (sources.ucf, None, "videos.csv is missing; .* Temporal_Anomaly_Annotation.txt"),
         (sources.xd, None, "videos.csv is missing; .* annotations_multiclasses.txt"),
-        (sources.folder, ["a,train,Normal,9,,"], "needs videos with the label Normal and others"),
+        (sources.folder, ["a,train,Normal,9,,"], "needs train videos with the label Normal and"),
+        (sources.folder, ["a,train,Riot,9,,", "b,test,Normal,9,,"], "needs train videos with the"),
         (sources.folder, ["a,train,Normal,9,,", "a,test,Riot,9,,"], "lists a a second time"),
         (sources.folder, ["a,train,,9,,"], "line 2 .a. has split 'train', label ''"),
         (sources.ucf, ["a,train,Riot,9,,"], "line 2 .a. has split 'train', label 'Riot'"),

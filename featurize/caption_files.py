@@ -54,6 +54,11 @@ class FileCaptions:
         return self._captions[entry.video]
 
     def _fit(self, path: Path, entry: Entry, captions: list[str]) -> list[str]:
+        if not entry.frames:
+            raise BadInput(
+                f"{path}: the frames of {entry.video} are not known; captions on file need a "
+                "videos.csv with frame counts in the folder of --videos."
+            )
         needed = -(-entry.frames // self.snippet_frames(entry))
         if captions and len(captions) == needed - 1:
             self.repeated += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurize import sources
-from featurize.captions import FileCaptions
+from featurize.caption_files import FileCaptions
 from semvad_jax.config import BadInput
 
 UCF = Path(__file__).resolve().parent.parent.parent / "shared/data/ucf_crime"

@@ -1,0 +1,41 @@
+"""How the models compute, so that a video's results depend on nothing but the video: one thread,
+batches of one shape that never hold two videos, bfloat16 on a GPU alone.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+# Sums would be shared out differently among more; --shard and --engine ray use more cores.
+THREADS = 1
+torch.set_num_threads(THREADS)
+RECORD = {"dtype": "float32, and autocast to bfloat16 on a GPU", "threads": THREADS}
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast() -> AbstractContextManager:
+    """bfloat16 for what tolerates it, on a GPU."""
+    if torch.cuda.is_available():
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def in_batches(
+    run: Callable[[list[Any]], np.ndarray], items: Iterable[Any], batch: int
+) -> Iterator[np.ndarray]:
+    """The rows of `run` for every item, in order; `run` gets `batch` items each time, the last ones
+    filled up with repeats.
+    """
+    left = iter(items)
+    while chosen := list(islice(left, batch)):
+        filled = chosen + chosen[-1:] * (batch - len(chosen))
+        yield from run(filled)[: len(chosen)]

@@ -1,0 +1,95 @@
+"""--dry-run: what a call would make, how large it would be and about how long it would take."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from featurize.job import SNIPPET_FRAMES, USUAL_FPS, Job, settled
+from featurize.sources import Entry, UnreadableVideo
+
+SAMPLE_SNIPPETS = 32  # of one video: a short measurement
+SAMPLE_VIDEOS = 20  # tried until one can be read
+CAPTION_BYTES = 200  # about a caption and its place, in captions.jsonl
+
+
+def report(job: Job, stages: Sequence[str]) -> None:
+    """Print videos, snippets, bytes and hours of each stage that works video by video.
+
+    Nothing is kept. Times are those of one process on this machine, from the first video that can
+    be read.
+    """
+    lengths = {entry.video: _snippets(job, entry) for entry in job.entries}
+    table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
+    for stage in job.made:
+        if stage in stages:
+            left = [e for e in job.entries if not settled(job.pieces(stage), e)]
+            rate, size = _measured(job, stage, left or job.entries)
+            snippets = sum(lengths[entry.video] for entry in left)
+            hours = f"{snippets / rate / 3600:.2f}" if rate else "unknown"
+            size = f"{size * sum(lengths.values()) / 1e9:.3f}" if rate else "unknown"
+            table.add_row(stage, f"{len(left):,}", f"{snippets:,}", f"{rate:.1f}", hours, size)
+    console = Console()
+    console.print(table)
+    unknown = sum(n == 0 for n in lengths.values())
+    console.print(
+        f"{len(lengths)} videos of {job.videos}, {sum(lengths.values()):,} snippets"
+        + (f", {unknown} videos of unknown length" if unknown else "")
+        + f"; the store would be {job.out}. Nothing was written.",
+        soft_wrap=True,
+    )
+
+
+def _snippets(job: Job, entry: Entry) -> int:
+    if not (frames := _frames(entry)):
+        return 0
+    return -(-frames // job.captioner.snippet_frames(replace(entry, frames=frames)))
+
+
+def _frames(entry: Entry) -> int:
+    """The frames of a video as listed, else as its header tells; 0 where neither does."""
+    if entry.frames or not entry.path.is_file():
+        return entry.frames
+    from featurize.videos import announced_frames
+
+    return announced_frames(entry.path)
+
+
+def _measured(job: Job, stage: str, entries: Sequence[Entry]) -> tuple[float, float]:
+    """Snippets a second and bytes a snippet, on the start of one video; zeros where none can be."""
+    for entry in entries[:SAMPLE_VIDEOS]:
+        try:
+            run = _short_run(job, stage, entry)
+            run(1)  # loads the model
+            begun = time.perf_counter()
+            piece = run(SAMPLE_SNIPPETS)
+        except UnreadableVideo:
+            continue
+        seconds = max(time.perf_counter() - begun, 1e-9)
+        if isinstance(piece, np.ndarray):
+            return piece.shape[-2] / seconds, piece.nbytes / piece.shape[-2]
+        return len(piece) / seconds, CAPTION_BYTES
+    return 0.0, 0.0
+
+
+def _short_run(job: Job, stage: str, entry: Entry) -> Callable[[int], Any]:
+    """The stage on the first snippets of a video, as many as it is asked for."""
+
+    def start(snippets: int) -> Entry:
+        frames = min(_frames(entry), snippets * SNIPPET_FRAMES)
+        return replace(entry, frames=frames, fps=entry.fps or USUAL_FPS)
+
+    def captions(snippets: int) -> list[str]:
+        decodes = job.looks_at_videos("captions")
+        return job.captions_piece(start(snippets) if decodes else entry)[:snippets]
+
+    if stage == "visual":
+        return lambda snippets: job.visual_piece(start(snippets))
+    if stage == "captions":
+        return captions
+    texts = captions(SAMPLE_SNIPPETS)
+    return lambda snippets: job.text_model(texts[:snippets]).astype(np.float16)

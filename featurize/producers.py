@@ -1,0 +1,86 @@
+"""What the flags name: image model, captioner and text model; weights are loaded at first use."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featurize.caption_files import FileCaptions
+from featurize.sources import Entry
+from semvad_jax.config import BadInput
+
+VISION = "clip-vit-b16"
+CAPTIONERS = {"videollama3-7b": "7b", "videollama3-2b": "2b"}
+TEXT = ("clip-vit-l14", "clip-vit-b16")
+WEIGHTS = (*TEXT, *CAPTIONERS)
+
+
+def vision(arguments: argparse.Namespace) -> Any:
+    """The image model: producer, width, (path, frame edges) -> [crops, n, F]; None for none.
+
+    Of release:DIR: producer and rows(video) -> [crops, n, F].
+    """
+    kind, _, folder = arguments.vision.partition(":")
+    if kind != VISION and (arguments.crops or arguments.pool):
+        raise BadInput(f"--crops and --pool are for --vision {VISION}; leave them out.")
+    if kind == VISION and not folder:
+        from featurize.vision import ClipImages
+
+        weights = arguments.weights.get(VISION)
+        return ClipImages(VISION, weights, arguments.crops or 10, arguments.pool or "middle")
+    if arguments.vision == "efficientnet-lite0":
+        from featurize.efficientnet import EfficientNetLite0
+
+        return EfficientNetLite0(projected=arguments.dataset == "demo")
+    if kind == "release" and folder:
+        from featurize.releases import ReleaseVision
+
+        return ReleaseVision(Path(folder))
+    if arguments.vision == "none":
+        return None
+    raise BadInput(
+        f"--vision {arguments.vision} is not known; give {VISION}, efficientnet-lite0, release:DIR "
+        "or none."
+    )
+
+
+def captioner(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Any:
+    """What captions a video: producer, snippet_frames(entry), (entry) -> texts.
+
+    Of release:DIR: producer, snippet_frames(entry), embeddings(video) -> [n, Q].
+    """
+    name = arguments.captioner
+    kind, _, path = name.partition(":")
+    if kind not in CAPTIONERS and (arguments.temperature or arguments.top_p) is not None:
+        raise BadInput("--temperature and --top-p are for VideoLLaMA 3; leave them out.")
+    if name in CAPTIONERS:
+        from featurize.captions import VideoLlama3
+
+        weights = arguments.weights.get(name)
+        return VideoLlama3(CAPTIONERS[name], weights, arguments.temperature, arguments.top_p)
+    if name == "tags":
+        from featurize.tags import Tags
+
+        return Tags()
+    if kind == "file" and path:
+        return FileCaptions(Path(path), arguments.caption_spans, entries)
+    if kind == "release" and path:
+        from featurize.releases import ReleaseCaptions
+
+        return ReleaseCaptions(Path(path))
+    raise BadInput(
+        f"--captioner {name} is not known; give {', '.join(CAPTIONERS)}, tags, file:PATH or "
+        "release:DIR."
+    )
+
+
+def text(arguments: argparse.Namespace) -> Any:
+    """The text model: producer, width, context, (texts) -> [n, Q], count_tokens(text)."""
+    if arguments.text in TEXT:
+        from featurize.text import PROMPTED, ClipText
+
+        weights = arguments.weights.get(arguments.text)
+        return ClipText(arguments.text, weights, arguments.weights.get(PROMPTED))
+    from featurize.minilm import MiniLM
+
+    return MiniLM()

