@@ -7,7 +7,7 @@ sentence. It is for trying the whole way without a model hub.
 import numpy as np
 from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
 
-from featurize.arithmetic import in_batches
+from featurize.arithmetic import RECORD, in_batches
 from featurize.efficientnet import BATCH, EfficientNetLite0, middles
 from featurize.sources import Entry
 
@@ -25,6 +25,8 @@ class Tags:
             "revision": self._model.producer["revision"],
             "frame": "the middle one of each snippet",
             "snippets": f"{SNIPPET_FRAMES} frames",
+            "batch": f"{BATCH} images",
+            **RECORD,
         }
 
     def snippet_frames(self, entry: Entry) -> int:

@@ -1,0 +1,238 @@
+"""Captions by VideoLLaMA 3: a sentence or two about the middle of every three snippets.
+
+A snippet's caption is made from the window of its predecessor, itself and its successor; at the
+video's ends the snippet at the end stands in for the missing one. The model sees 4 frames of each
+snippet, 12 a window, with their times in it.
+
+A snippet belongs to three windows, yet its frames go through the vision tower once: attention
+there stays within a frame, so that a frame's tokens are the same in every window. What does look
+across snippets is the model's pruning of tokens that repeat the frame before; it is recomputed for
+each window from the pixels, which are kept for as long.
+
+The prompts stand in prompts.json. THEY ARE OURS: the paper's appendix A.1 was not at hand. Whoever
+has the paper puts its two texts there; they are part of `producer`, so captions are then made anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.video_utils import VideoMetadata
+
+from featurize import arithmetic, videollama3
+from featurize.arithmetic import in_batches
+from featurize.sources import Entry
+from featurize.videos import snippets
+from semvad_jax.config import BadInput
+
+SNIPPET_FRAMES = 16
+FRAMES = 4  # of each snippet that the model sees
+WINDOW = 3  # snippets
+BATCH = 8  # windows of one video; the last ones of a video are filled up
+NEW_TOKENS = 96
+PROMPTS = Path(__file__).with_name("prompts.json")
+STOPS = ("<|im_end|>", "<|endoftext|>")
+TEXT = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{video}\n{user}<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """What a snippet's three windows need of it."""
+
+    length: int  # in frames of the video
+    places: list[int]  # of the frames seen, within the snippet
+    grid: tuple[int, int]  # of patches in a frame
+    pixels: Tensor  # [FRAMES · h · w, numbers of a patch], on the CPU
+    tokens: Tensor  # [FRAMES · h · w / 4, D], on the model's device
+
+
+class Window(NamedTuple):
+    """A prompt, and the tokens [k, D] for its k places of video."""
+
+    text: str
+    tokens: Tensor
+
+
+class VideoLlama3:
+    """The captioner `videollama3-7b` or `-2b`; `weights` is a local folder in place of the hub's.
+
+    Greedy, unless a temperature or a top-p is given; then it samples, from a seed that is the
+    video's name, so that a video's captions are the same every time.
+    """
+
+    def __init__(
+        self,
+        size: str,
+        weights: Path | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> None:
+        self._id = f"DAMO-NLP-SG/VideoLLaMA3-{size.upper()}"
+        self._where = self._id if weights is None else weights
+        self._prompts = _prompts()
+        self._decoding = _decoding(temperature, top_p)
+
+    @cached_property
+    def producer(self) -> dict[str, Any]:
+        """All that the captions depend on. It asks the hub for the commit, and loads no weights."""
+        return {
+            "model": self._id,
+            "revision": videollama3.revision(self._where),
+            "prompts": self._prompts,
+            "frames": f"{FRAMES} of each snippet, the middles of equal parts, with their times",
+            "window": "the snippet between its neighbours; at an end the snippet there once more",
+            "pixels": videollama3.PIXELS | {"frames": FRAMES * WINDOW},
+            "decoding": self._decoding | {"stops": list(STOPS)},
+            "batch": f"{BATCH} windows of one video, padded on the left to the longest",
+            "dtype": "bfloat16 on a GPU, float32 on a CPU",
+            "attention": "flash attention 2 where it is installed beside a GPU, else SDPA",
+            "threads": arithmetic.THREADS,
+            "snippets": f"{SNIPPET_FRAMES} frames",
+        }
+
+    def snippet_frames(self, entry: Entry) -> int:
+        """16, of every video."""
+        return SNIPPET_FRAMES
+
+    def __call__(self, entry: Entry) -> list[str]:
+        """A caption a snippet; raises UnreadableVideo, and BadInput for unusable weights."""
+        texts = self._processor.batch_decode(list(self.tokens(entry)), skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    @torch.inference_mode()
+    def tokens(self, entry: Entry) -> Iterator[np.ndarray]:
+        """The new tokens of each snippet's caption; after its end they are padding."""
+        if self._decoding["do_sample"]:
+            digest = hashlib.sha256(entry.video.encode()).digest()
+            torch.manual_seed(int.from_bytes(digest[:4]))
+        yield from in_batches(self._generate, self._windows(entry), BATCH)
+
+    def _windows(self, entry: Entry) -> Iterator[Window]:
+        edges = np.append(np.arange(0, entry.frames, SNIPPET_FRAMES), entry.frames)
+        seen = self._seen(entry.path, edges)
+        before = here = next(seen)
+        for after in chain(seen, [None]):
+            yield self._window([before, here, after or here], entry.fps)
+            if after is not None:
+                before, here = here, after
+
+    def _seen(self, path: Path, edges: np.ndarray) -> Iterator[Snippet]:
+        """The video's snippets; a frame is prepared as one of its window's 12."""
+        processor, size = self._processor.video_processor, None
+        budget = dict(processor.size)
+        budget["longest_edge"] = budget["longest_edge"] // (FRAMES * WINDOW) * FRAMES
+        lengths = np.diff(edges).tolist()
+        for length, frames in zip(lengths, snippets(path, edges, FRAMES), strict=True):
+            size = size or frames[0].shape[1::-1]
+            frames = [_of_size(frame, size) for frame in frames]
+            found = processor(np.stack(frames), size=budget, return_tensors="pt")
+            pixels, grid = found["pixel_values_videos"], found["video_grid_thw"]
+            features = self._model.get_video_features(
+                pixels.to(self._model.device),
+                grid.to(self._model.device),
+                video_merge_sizes=found["video_merge_sizes"].to(self._model.device),
+            )
+            # as in videos.snippets
+            places = [(2 * i + 1) * length // (2 * FRAMES) for i in range(FRAMES)]
+            shape = grid[0, 1].item(), grid[0, 2].item()
+            yield Snippet(length, places, shape, pixels, torch.cat(features.pooler_output))
+
+    def _window(self, three: Sequence[Snippet], fps: float) -> Window:
+        """The prompt of three snippets and the tokens that the model's own pruning leaves."""
+        processor = self._processor.video_processor
+        starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
+        places = [
+            start + place
+            for start, snippet in zip(starts[:-1], three, strict=True)
+            for place in snippet.places
+        ]
+        tokens = torch.cat([snippet.tokens for snippet in three])
+        about: dict[str, Any] = {
+            "video_grid_thw": torch.tensor([[len(places), *three[0].grid]]),
+            "video_merge_sizes": torch.tensor([processor.merge_size]),
+            "video_metadata": [VideoMetadata(starts[-1], fps=fps, frames_indices=places)],
+        }
+        kept = torch.ones(len(tokens), dtype=torch.bool)
+        if processor.use_token_compression:
+            pixels = torch.cat([snippet.pixels for snippet in three])
+            kept = processor._get_compression_mask(
+                pixels, about["video_grid_thw"], about["video_merge_sizes"]
+            )
+        about["video_compression_mask"] = kept
+        video = self._processor.replace_video_token(about, 0)
+        text = TEXT.format(video=video, **self._prompts)
+        return Window(text, tokens[kept.to(tokens.device)])
+
+    def _generate(self, batch: Sequence[Window]) -> np.ndarray:
+        """New tokens [B, at most NEW_TOKENS] of windows of one video."""
+        texts = [window.text for window in batch]
+        prompt = self._processor.tokenizer(
+            texts, padding=True, padding_side="left", return_tensors="pt"
+        ).to(self._model.device)
+        embedded = self._model.get_input_embeddings()(prompt["input_ids"])
+        video = prompt["input_ids"] == self._processor.video_token_id
+        embedded[video] = torch.cat([window.tokens for window in batch])
+        new = self._model.generate(inputs_embeds=embedded, attention_mask=prompt["attention_mask"])
+        return new.cpu().numpy()
+
+    @property
+    def _model(self) -> Any:
+        return self._loaded[0]
+
+    @property
+    def _processor(self) -> Any:
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        commit = "main" if isinstance(self._where, Path) else self.producer["revision"]
+        model, processor = videollama3.load(self._where, arithmetic.device(), commit)
+        # In place of the checkpoint's own, whose repetition penalty would hold for greedy too.
+        model.generation_config = GenerationConfig(
+            **self._decoding,
+            eos_token_id=[processor.tokenizer.convert_tokens_to_ids(stop) for stop in STOPS],
+            pad_token_id=processor.tokenizer.pad_token_id,
+        )
+        return model, processor
+
+
+def _prompts() -> dict[str, str]:
+    """The texts of prompts.json; BadInput where it is not what it should be."""
+    try:
+        found = json.loads(PROMPTS.read_bytes())
+        return {name: str(found[name]) for name in ("system", "user", "source")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(f"{PROMPTS} is no JSON of system, user and source; correct it.") from None
+
+
+def _decoding(temperature: float | None, top_p: float | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "repetition_penalty": 1.0}
+    if temperature is None and top_p is None:
+        return settings | {"do_sample": False}
+    temperature, top_p = (1.0 if x is None else x for x in (temperature, top_p))
+    if not (temperature > 0 and 0 < top_p <= 1):
+        raise BadInput(
+            f"--temperature {temperature} --top-p {top_p}: give a temperature above 0 and a top-p "
+            "above 0 and at most 1, or neither for greedy decoding."
+        )
+    return settings | {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+
+
+def _of_size(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The frame; in the size (width, height) of the video's first one, should the video change."""
+    if frame.shape[1::-1] == size:
+        return frame
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
