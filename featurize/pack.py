@@ -7,6 +7,7 @@ from rich.progress import track
 
 from featurize import class_captions, releases, sources
 from featurize.job import Job
+from featurize.producers import flags
 from featurize.sources import UnreadableVideo
 from semvad_jax.config import BadInput
 from semvad_jax.store import Writer
@@ -69,6 +70,7 @@ def pack(job: Job) -> list[str]:
         "captions": job.captioner.producer,
         "text": job.text_model.producer,
         "class_captions": job.class_producer,
+        "flags": flags(job.arguments),
     }
     failures, notes = [], []
     texts = truncated = 0

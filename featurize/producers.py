@@ -84,3 +84,15 @@ def text(arguments: argparse.Namespace) -> Any:
     from featurize.minilm import MiniLM
 
     return MiniLM()
+
+
+def flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that name the models, without paths: what makes features of the same kind again."""
+    named = {name: getattr(arguments, name) for name in ("vision", "captioner", "text")}
+    settings = {
+        name: getattr(arguments, name) for name in ("crops", "pool", "temperature", "top_p")
+    }
+    return {
+        **{name: value.partition(":")[0] for name, value in named.items()},
+        **{name: value for name, value in settings.items() if value is not None},
+    }

@@ -105,8 +105,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = "ray" if error.name == "ray" else "featurize"
-        print(f'{error.name} is missing; run pip install -e ".[{extra}]".', file=sys.stderr)
+        name = error.name or "a package of the featurizer"  # transformers leaves the name out
+        extra = "ray" if name == "ray" else "featurize"
+        print(f'{name} is missing; run pip install -e ".[{extra}]".', file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        print(
+            "torchvision was built for another torch; install the two of one release.",
+            file=sys.stderr,
+        )
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -148,6 +148,8 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
     assert (opened.feature_dim, opened.caption_dim, len(opened.videos)) == (128, 384, 8)
     assert opened.classes == demo.CLASSES and opened.info["dataset"] == "demo"
     assert opened.info["producers"]["visual"]["projection"]["to"] == 128
+    flags = {"vision": "efficientnet-lite0", "captioner": "scripted", "text": "minilm-l6"}
+    assert opened.info["producers"]["flags"] == flags
     assert opened.class_text["class_caption"].shape == (4, 384)
     assert set(json.loads((first / "class_words.json").read_text())) == set(demo.CLASSES)
     for i, script in enumerate(demo.scripts()):
