@@ -3,7 +3,7 @@ batches of one shape that never hold two videos, bfloat16 on a GPU alone.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
@@ -39,3 +39,12 @@ def in_batches(
     while chosen := list(islice(left, batch)):
         filled = chosen + chosen[-1:] * (batch - len(chosen))
         yield from run(filled)[: len(chosen)]
+
+
+def embed_distinct(
+    run: Callable[[list[str]], np.ndarray], texts: Sequence[str], batch: int, width: int
+) -> np.ndarray:
+    """Embeddings of one video's texts, float32 [n, width]; equal texts are embedded once."""
+    distinct = list(dict.fromkeys(texts))
+    vectors = dict(zip(distinct, in_batches(run, distinct, batch), strict=True))
+    return np.array([vectors[text] for text in texts], np.float32).reshape(-1, width)

@@ -4,11 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurize.sources import Entry
+from featurize.sources import SNIPPET_FRAMES, Entry
 from semvad_jax.config import BadInput
 from semvad_jax.store_format import json_lines, sha256
 
-SNIPPET_FRAMES = 16
 SPANS = 16
 
 

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,15 +31,15 @@ from transformers.video_utils import VideoMetadata
 
 from featurize import arithmetic, videollama3
 from featurize.arithmetic import in_batches
-from featurize.sources import Entry
-from featurize.videos import snippets
+from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo, edges
+from featurize.videos import places, snippets
 from semvad_jax.config import BadInput
 
-SNIPPET_FRAMES = 16
 FRAMES = 4  # of each snippet that the model sees
 WINDOW = 3  # snippets
 BATCH = 8  # windows of one video; the last ones of a video are filled up
 NEW_TOKENS = 96
+LONGEST_SIDE = 200  # times the shorter one: what the model's resizing takes
 PROMPTS = Path(__file__).with_name("prompts.json")
 STOPS = ("<|im_end|>", "<|endoftext|>")
 TEXT = (
@@ -69,8 +69,8 @@ class Window(NamedTuple):
 class VideoLlama3:
     """The captioner `videollama3-7b` or `-2b`; `weights` is a local folder in place of the hub's.
 
-    Greedy, unless a temperature or a top-p is given; then it samples, from a seed that is the
-    video's name, so that a video's captions are the same every time.
+    Greedy, unless a temperature or a top-p is given; then it samples, each batch from a seed made
+    of the video's name and the batch's place, so that captions are the same every time.
     """
 
     def __init__(
@@ -109,61 +109,76 @@ class VideoLlama3:
 
     def __call__(self, entry: Entry) -> list[str]:
         """A caption a snippet; raises UnreadableVideo, and BadInput for unusable weights."""
-        texts = self._processor.batch_decode(list(self.tokens(entry)), skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        return [text for block in self.blocks(entry) for text in block]
+
+    def blocks(self, entry: Entry, start: int = 0) -> Iterator[list[str]]:
+        """The captions from snippet `start`, a multiple of BATCH, on: BATCH at a time."""
+        rows = self.tokens(entry, start)
+        while block := list(islice(rows, BATCH)):
+            texts = self._processor.batch_decode(block, skip_special_tokens=True)
+            yield [" ".join(text.split()) for text in texts]
 
     @torch.inference_mode()
-    def tokens(self, entry: Entry) -> Iterator[np.ndarray]:
+    def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:
         """The new tokens of each snippet's caption; after its end they are padding."""
-        if self._decoding["do_sample"]:
-            digest = hashlib.sha256(entry.video.encode()).digest()
-            torch.manual_seed(int.from_bytes(digest[:4]))
-        yield from in_batches(self._generate, self._windows(entry), BATCH)
+        windows, place = self._windows(entry, start), start
+        while batch := list(islice(windows, BATCH)):
+            if self._decoding["do_sample"]:
+                seed = hashlib.sha256(f"{entry.video} {place}".encode()).digest()
+                torch.manual_seed(int.from_bytes(seed[:4]))
+            yield from in_batches(self._generate, batch, BATCH)
+            place += BATCH
 
-    def _windows(self, entry: Entry) -> Iterator[Window]:
-        edges = np.append(np.arange(0, entry.frames, SNIPPET_FRAMES), entry.frames)
-        seen = self._seen(entry.path, edges)
-        before = here = next(seen)
+    def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
+        seen = self._seen(entry.path, edges(entry.frames), max(start - 1, 0))
+        before = here = next(seen, None)
+        if start:
+            here = next(seen, None)
+        if before is None or here is None:
+            return
         for after in chain(seen, [None]):
             yield self._window([before, here, after or here], entry.fps)
             if after is not None:
                 before, here = here, after
 
-    def _seen(self, path: Path, edges: np.ndarray) -> Iterator[Snippet]:
-        """The video's snippets; a frame is prepared as one of its window's 12."""
+    def _seen(self, path: Path, edges: np.ndarray, start: int) -> Iterator[Snippet]:
+        """The video's snippets from `start` on; a frame is prepared as one of its window's 12."""
         processor, size = self._processor.video_processor, None
         budget = dict(processor.size)
         budget["longest_edge"] = budget["longest_edge"] // (FRAMES * WINDOW) * FRAMES
         lengths = np.diff(edges).tolist()
-        for length, frames in zip(lengths, snippets(path, edges, FRAMES), strict=True):
+        found = zip(lengths, snippets(path, edges, FRAMES), strict=True)
+        for number, (length, frames) in enumerate(found):
             size = size or frames[0].shape[1::-1]
+            if max(size) > LONGEST_SIDE * min(size):
+                raise UnreadableVideo(f"its picture of {size[0]} x {size[1]} is too narrow")
+            if number < start:
+                continue
             frames = [_of_size(frame, size) for frame in frames]
-            found = processor(np.stack(frames), size=budget, return_tensors="pt")
-            pixels, grid = found["pixel_values_videos"], found["video_grid_thw"]
+            ready = processor(np.stack(frames), size=budget, return_tensors="pt")
+            pixels, grid = ready["pixel_values_videos"], ready["video_grid_thw"]
             features = self._model.get_video_features(
                 pixels.to(self._model.device),
                 grid.to(self._model.device),
-                video_merge_sizes=found["video_merge_sizes"].to(self._model.device),
+                video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
             )
-            # as in videos.snippets
-            places = [(2 * i + 1) * length // (2 * FRAMES) for i in range(FRAMES)]
-            shape = grid[0, 1].item(), grid[0, 2].item()
-            yield Snippet(length, places, shape, pixels, torch.cat(features.pooler_output))
+            shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
+            yield Snippet(length, places(length, FRAMES), shape, pixels, torch.cat(tokens))
 
     def _window(self, three: Sequence[Snippet], fps: float) -> Window:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""
         processor = self._processor.video_processor
         starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
-        places = [
+        indices = [
             start + place
             for start, snippet in zip(starts[:-1], three, strict=True)
             for place in snippet.places
         ]
         tokens = torch.cat([snippet.tokens for snippet in three])
         about: dict[str, Any] = {
-            "video_grid_thw": torch.tensor([[len(places), *three[0].grid]]),
+            "video_grid_thw": torch.tensor([[len(indices), *three[0].grid]]),
             "video_merge_sizes": torch.tensor([processor.merge_size]),
-            "video_metadata": [VideoMetadata(starts[-1], fps=fps, frames_indices=places)],
+            "video_metadata": [VideoMetadata(starts[-1], fps=fps, frames_indices=indices)],
         }
         kept = torch.ones(len(tokens), dtype=torch.bool)
         if processor.use_token_compression:

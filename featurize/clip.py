@@ -42,7 +42,7 @@ def load(name: str, weights: Path | None) -> Any:
         path = _file(name, weights) if weights else hf_hub_download(_hub(name), FILE)
         model = open_clip.create_model(MODELS[name], pretrained=str(path))
     except (OSError, RuntimeError, HfHubHTTPError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = str(error).strip().partition("\n")[0]
         raise BadInput(
             f"{name} cannot be loaded from {weights or 'the hub'} ({reason}); with a connection it "
             f"comes from the hub, else give --weights {name}=DIR, a folder with its {FILE}."

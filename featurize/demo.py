@@ -16,8 +16,7 @@ import av
 import numpy as np
 from rich.progress import track
 
-from featurize.caption_files import SNIPPET_FRAMES
-from featurize.sources import COLUMNS, Entry, Source
+from featurize.sources import COLUMNS, SNIPPET_FRAMES, Entry, Source
 
 VERSION = 2  # of what the scripts and the drawing make; another one renders again
 SEED = 2024

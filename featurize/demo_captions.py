@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featurize.caption_files import SNIPPET_FRAMES
 from featurize.demo import CLASSES, SEED, WIDTH, Script, scripts
-from featurize.sources import Entry
+from featurize.sources import SNIPPET_FRAMES, Entry
 
 CAPTION_STREAM = 1
 HIT, VAGUE = 0.74, 0.12

@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from featurize.job import SNIPPET_FRAMES, USUAL_FPS, Job, settled
-from featurize.sources import Entry, UnreadableVideo
+from featurize.job import USUAL_FPS, Job
+from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo
 
 SAMPLE_SNIPPETS = 32  # of one video: a short measurement
 SAMPLE_VIDEOS = 20  # tried until one can be read
@@ -27,7 +27,7 @@ def report(job: Job, stages: Sequence[str]) -> None:
     table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
     for stage in job.made:
         if stage in stages:
-            left = [e for e in job.entries if not settled(job.pieces(stage), e)]
+            left = [e for e in job.entries if not job.settled(stage, e)]
             rate, size = _measured(job, stage, left or job.entries)
             snippets = sum(lengths[entry.video] for entry in left)
             hours = f"{snippets / rate / 3600:.2f}" if rate else "unknown"
@@ -41,6 +41,7 @@ def report(job: Job, stages: Sequence[str]) -> None:
         + (f", {unknown} videos of unknown length" if unknown else "")
         + f"; the store would be {job.out}. Nothing was written.",
         soft_wrap=True,
+        markup=False,
     )
 
 
@@ -54,9 +55,9 @@ def _frames(entry: Entry) -> int:
     """The frames of a video as listed, else as its header tells; 0 where neither does."""
     if entry.frames or not entry.path.is_file():
         return entry.frames
-    from featurize.videos import announced_frames
+    from featurize.videos import announced
 
-    return announced_frames(entry.path)
+    return announced(entry.path)[0]
 
 
 def _measured(job: Job, stage: str, entries: Sequence[Entry]) -> tuple[float, float]:
@@ -80,12 +81,13 @@ def _short_run(job: Job, stage: str, entry: Entry) -> Callable[[int], Any]:
     """The stage on the first snippets of a video, as many as it is asked for."""
 
     def start(snippets: int) -> Entry:
-        frames = min(_frames(entry), snippets * SNIPPET_FRAMES)
+        if not (frames := min(_frames(entry), snippets * SNIPPET_FRAMES)):
+            raise UnreadableVideo("of unknown length")
         return replace(entry, frames=frames, fps=entry.fps or USUAL_FPS)
 
     def captions(snippets: int) -> list[str]:
         decodes = job.looks_at_videos("captions")
-        return job.captions_piece(start(snippets) if decodes else entry)[:snippets]
+        return job.captioner(start(snippets) if decodes else entry)[:snippets]
 
     if stage == "visual":
         return lambda snippets: job.visual_piece(start(snippets))

@@ -4,6 +4,8 @@ import argparse
 import logging
 import os
 from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from featurize.job import Job
@@ -29,16 +31,19 @@ def ray(job: Job, stage: str) -> Iterator[tuple[Entry, int]]:
     import ray
 
     entries = job.entries
+    if not entries:
+        return
     if not ray.is_initialized():
         _start(ray)
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     actors = min(len(entries), gpus or max(1, int(resources["CPU"]) - SPARE))
+    print(f"{stage}: {actors} actors of Ray")
     rows = (
         ray.data.from_items(list(range(len(entries))), override_num_blocks=len(entries))
         .map_batches(
             Worker,
-            fn_constructor_args=(job.arguments, stage),
+            fn_constructor_args=(_anywhere(job.arguments), stage),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=1,
@@ -56,8 +61,15 @@ class Worker:
     """An actor: works on one video after the other."""
 
     def __init__(self, arguments: argparse.Namespace, stage: str) -> None:
-        self._job, self._stage = Job(arguments), stage
-        self._entries = self._job.entries
+        self._arguments, self._stage = arguments, stage
+
+    @cached_property
+    def _job(self) -> Job:
+        return Job(self._arguments)
+
+    @cached_property
+    def _entries(self) -> list[Entry]:
+        return self._job.entries
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
         (video,) = batch["item"]
@@ -67,6 +79,20 @@ class Worker:
         except BadInput as error:
             mistake = str(error)
         return {"video": [video], "snippets": [snippets], "mistake": [mistake]}
+
+
+def _anywhere(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with absolute paths: an actor works in a folder of Ray's own."""
+
+    def absolute(flag: str) -> str:
+        kind, colon, path = flag.partition(":")
+        return f"{kind}:{Path(path).absolute()}" if colon else flag
+
+    paths = {"videos": (arguments.videos or Path("data") / arguments.dataset).absolute()}
+    paths |= {"out": arguments.out.absolute()}
+    weights = {name: folder.absolute() for name, folder in arguments.weights.items()}
+    flags = {"vision": absolute(arguments.vision), "captioner": absolute(arguments.captioner)}
+    return argparse.Namespace(**vars(arguments) | paths | flags | {"weights": weights})
 
 
 def _start(ray: Any) -> None:

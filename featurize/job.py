@@ -4,33 +4,25 @@ and what a stage makes of ONE video.
 
 import argparse
 import hashlib
+import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from featurize import class_captions, producers, releases, sources
-from featurize.pieces import Pieces
-from featurize.releases import ReleaseCaptions, ReleaseVision, align
-from featurize.sources import Entry, Source, UnreadableVideo
+from featurize.pieces import Pieces, digest
+from featurize.releases import ReleaseCaptions, ReleaseVision
+from featurize.sources import Entry, Source, UnreadableVideo, edges
 from semvad_jax.config import BadInput
-from semvad_jax.store import Video
 
 SOURCES = {"ucf": sources.ucf, "xd": sources.xd, "folder": sources.folder}
 EACH = ("visual", "captions", "text")  # the stages that work video by video
-SNIPPET_FRAMES = 16
 USUAL_FPS = 25.0  # of a video that is not at hand and whose rate the data set does not tell
-
-
-class Finished(NamedTuple):
-    """All that the store keeps of one video; `texts` None where only embeddings are known."""
-
-    video: Video
-    visual: np.ndarray
-    captions: np.ndarray
-    texts: list[str] | None
-    note: str | None
+KEEP_SECONDS = 60  # of captions may be lost in an interrupt
+ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 
 
 class Job:
@@ -42,6 +34,7 @@ class Job:
         self.out: Path = arguments.out
         self.work = self.out.absolute().with_name(self.out.absolute().name + ".work")
         self.vision = producers.vision(arguments)
+        self._files: dict[str, Any] = {}
         if arguments.dataset == "demo":
             if arguments.captioner != "scripted":
                 raise BadInput("--dataset demo writes its own captions; leave --captioner out.")
@@ -110,34 +103,62 @@ class Job:
         return class_captions.PRODUCER | {"top_percent": self.arguments.top_percent}
 
     def pieces(self, stage: str) -> Pieces:
-        """The kept pieces of a stage, under everything that they depend on."""
+        """The kept pieces of a stage, under all settings that they depend on."""
         captions = self.captioner.producer
         if stage == "frames":
             return Pieces(self.work, stage, None)
         if stage == "visual":
             return Pieces(self.work, stage, [self.vision.producer, self._snippets])
-        if stage == "captions":
+        if stage in ("captions", "begun-captions"):
             return Pieces(self.work, stage, captions)
         key = [captions, self.text_model.producer]
         if stage == "class-captions":
             videos = [(e.video, e.split, e.labels) for e in self.source.entries]
-            key += [self.class_producer, self.source.dataset, self.source.classes, videos]
+            key += [self.class_producer, self.text_model.class_producer]
+            key += [self.source.dataset, self.source.classes, videos]
         return Pieces(self.work, stage, key)
+
+    def made_from(self, stage: str, entry: Entry) -> str:
+        """What a stage's piece of a video is made from, as a digest: the file, or the captions."""
+        if stage == "text":
+            return digest(_told(self._piece("captions", entry)))
+        if stage == "captions" and not self.looks_at_videos(stage):
+            return digest(entry.frames)
+        if entry.video not in self._files:
+            self._files[entry.video] = _fingerprint(entry.path)
+        return digest([self._files[entry.video], entry.frames, entry.fps])
+
+    def _piece(self, stage: str, entry: Entry) -> Any:
+        return self.pieces(stage).load(entry.video, self.made_from(stage, entry))
+
+    def kept(self, stage: str, entry: Entry) -> Any:
+        """A video's piece; raises UnreadableVideo with the error that was kept instead, and
+        BadInput where there is neither.
+        """
+        piece = self._piece(stage, entry)
+        if isinstance(piece, Exception):
+            raise UnreadableVideo(str(piece))
+        if piece is None:
+            raise BadInput(f"Stage {stage} has no result for {entry.video} yet; run it first.")
+        return piece
 
     def known(self, entry: Entry) -> Entry:
         """The entry with its frames and their rate, counted where the data set does not say.
 
         Raises UnreadableVideo.
         """
-        if entry.frames and entry.fps:
-            return entry
+        if entry.frames:
+            if entry.fps:
+                return entry
+            from featurize.videos import announced
+
+            rate = announced(entry.path)[1] if entry.path.is_file() else 0.0
+            return entry.of_length(entry.frames, rate or USUAL_FPS)
         from featurize.videos import probe
 
-        pieces = self.pieces("frames")
-        if not settled(pieces, entry):
-            _keep(pieces, entry, lambda: list(probe(_present(entry).path)))
-        frames, fps = _kept(pieces, entry)
-        return entry.of_length(entry.frames or frames, fps)
+        if not self.settled("frames", entry):
+            self._keep("frames", entry, lambda: list(probe(_present(entry).path)))
+        return entry.of_length(*self.kept("frames", entry))
 
     def looks_at_videos(self, stage: str) -> bool:
         """Whether the stage decodes the videos."""
@@ -147,115 +168,84 @@ class Job:
 
     def check_videos(self, stage: str) -> None:
         """BadInput where a stage needs videos and none is there."""
-        if self.looks_at_videos(stage) and not any(e.path.is_file() for e in self.entries):
+        listed = self.source.entries
+        if self.looks_at_videos(stage) and not any(e.path.is_file() for e in listed):
             raise BadInput(
-                f"{self.videos} has none of its {len(self.entries)} listed videos "
-                f"(the first should be {self.entries[0].path}); put them there or name their "
-                "folder with --videos."
+                f"{self.videos} has none of its {len(listed)} listed videos (the first should be "
+                f"{listed[0].path}); put them there or name their folder with --videos."
             )
+
+    def settled(self, stage: str, entry: Entry) -> bool:
+        """Whether a video's piece is there; an error is tried again."""
+        return self.pieces(stage).has(entry.video, self.made_from(stage, entry))
 
     def make(self, stage: str, entry: Entry) -> int:
         """Make the piece of one video, unless it is there; of an unreadable one its error.
 
         Returns the number of snippets that were worked on.
         """
-        pieces = self.pieces(stage)
-        if settled(pieces, entry):
+        if self.arguments.resume and self.settled(stage, entry):
             return 0
-        return _keep(pieces, entry, lambda: getattr(self, f"{stage}_piece")(entry))
+        snippets = self._keep(stage, entry, lambda: getattr(self, f"{stage}_piece")(entry))
+        if stage == "captions":
+            self.pieces("begun-captions").drop(entry.video, self.made_from(stage, entry))
+        return snippets
+
+    def _keep(self, stage: str, entry: Entry, make: Callable[[], Any]) -> int:
+        """Save what `make` gives, or why it cannot; returns the number of snippets."""
+        pieces, source = self.pieces(stage), self.made_from(stage, entry)
+        try:
+            piece = make()
+        except UnreadableVideo as error:
+            pieces.save(entry.video, source, error)
+            return 0
+        pieces.save(entry.video, source, piece)
+        return piece.shape[-2] if isinstance(piece, np.ndarray) else len(piece)
 
     def visual_piece(self, entry: Entry) -> np.ndarray:
         """Image embeddings, float16 [crops, n, F]."""
         entry = self.known(_present(entry))
-        return self.vision(entry.path, self._edges(entry))
+        return self.vision(entry.path, edges(entry.frames, self.captioner.snippet_frames(entry)))
 
     def captions_piece(self, entry: Entry) -> list[str]:
-        """A caption for each snippet."""
+        """A caption for each snippet; hours of a long video survive an interrupt."""
+        begun, source = self.pieces("begun-captions"), self.made_from("captions", entry)
         if self.looks_at_videos("captions"):
             entry = self.known(_present(entry))
-        return self.captioner(entry)
+        if self.arguments.captioner not in producers.CAPTIONERS:
+            return self.captioner(entry)
+        texts = begun.load(entry.video, source) or []
+        kept = time.monotonic()
+        for block in self.captioner.blocks(entry, len(texts)):
+            texts += block
+            if time.monotonic() - kept > KEEP_SECONDS:
+                begun.save(entry.video, source, texts)
+                kept = time.monotonic()
+        return texts
 
     def text_piece(self, entry: Entry) -> np.ndarray:
         """Caption embeddings, float16 [n, Q]."""
-        return self.text_model(_kept(self.pieces("captions"), entry)).astype(np.float16)
+        return self.text_model(self.texts(entry)).astype(np.float16)
 
     def texts(self, entry: Entry) -> list[str]:
         """The captions of a video; raises UnreadableVideo."""
-        return _kept(self.pieces("captions"), entry)
-
-    def finished(self, entry: Entry) -> Finished:
-        """What the stages made of a video, brought to one length; raises UnreadableVideo."""
-        if self.embedded_captions:
-            texts, captions = None, self.captioner.embeddings(entry.video)
-            if captions.shape[1] != self.text_model.width:
-                raise BadInput(
-                    f"--captioner {self.arguments.captioner} has embeddings of "
-                    f"{captions.shape[1]} numbers, but --text {self.arguments.text} makes "
-                    f"{self.text_model.width}; give the text model that made them."
-                )
-        else:
-            texts, captions = self.texts(entry), _kept(self.pieces("text"), entry)
-        if isinstance(self.vision, ReleaseVision):
-            visual = self.vision.rows(entry.video)
-            # the published protocol: a row is 16 frames, the last one too
-            entry = entry.of_length(SNIPPET_FRAMES * visual.shape[1], USUAL_FPS)
-        else:
-            visual = _kept(self.pieces("visual"), entry) if self.vision else captions[None]
-            entry = self.known(entry)
-        visual, captions, binned_from, note = align(visual, captions, entry.split)
-        if texts:
-            texts = (texts + texts[-1:])[: len(captions)]
-        return Finished(self._video(entry, visual, binned_from), visual, captions, texts, note)
-
-    def unreadable(self, entry: Entry, reason: str) -> Video:
-        """The store's record of a video without features."""
-        split = {"video": entry.video, "split": entry.split, "labels": entry.labels}
-        return Video(**split, frames=entry.frames, fps=entry.fps, snippets=0, error=reason)
-
-    def _video(self, entry: Entry, visual: np.ndarray, binned_from: int | None) -> Video:
-        return Video(
-            video=entry.video,
-            split=entry.split,
-            labels=entry.labels,
-            frames=entry.frames,
-            fps=entry.fps,
-            snippets=visual.shape[1],
-            snippet_frames=self.captioner.snippet_frames(entry),
-            crops=len(visual),
-            binned_from=binned_from,
-            intervals=entry.intervals if entry.split == "test" else (),
-        )
-
-    def _edges(self, entry: Entry) -> np.ndarray:
-        return np.append(
-            np.arange(0, entry.frames, self.captioner.snippet_frames(entry)), entry.frames
-        )
+        return self.kept("captions", entry)
 
 
-def settled(pieces: Pieces, entry: Entry) -> bool:
-    """Whether a video's piece is there, no older than its file; an error is tried again."""
-    file = entry.path if entry.path.is_file() else None
-    there = pieces.has(entry.video, newer_than=file)
-    return there and not isinstance(pieces.load(entry.video), dict)
+def _told(piece: Any) -> Any:
+    return str(piece) if isinstance(piece, Exception) else piece
 
 
-def _keep(pieces: Pieces, entry: Entry, make: Any) -> int:
-    """Save what `make` gives, or why it cannot; returns the number of snippets."""
-    try:
-        piece = make()
-        pieces.save(entry.video, piece)
-    except UnreadableVideo as error:
-        pieces.save(entry.video, {"error": str(error)})
-        return 0
-    return piece.shape[-2] if isinstance(piece, np.ndarray) else len(piece)
-
-
-def _kept(pieces: Pieces, entry: Entry) -> Any:
-    """A video's piece; raises UnreadableVideo with the error that was kept instead."""
-    piece = pieces.load(entry.video)
-    if isinstance(piece, dict):
-        raise UnreadableVideo(piece["error"])
-    return piece
+def _fingerprint(path: Path) -> list[Any] | None:
+    """What tells a file from others without reading all of it, wherever and whenever it was put."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        ends = hashlib.sha256(file.read(ENDS))
+        file.seek(max(0, size - ENDS))
+        ends.update(file.read())
+    return [size, ends.hexdigest()]
 
 
 def _present(entry: Entry) -> Entry:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurize.arithmetic import THREADS, in_batches
+from featurize.arithmetic import THREADS, embed_distinct
 from featurize.sources import label_text
 from semvad_jax.config import BadInput
 
@@ -44,6 +44,7 @@ class MiniLM:
             "dtype": "float64",
             "threads": THREADS,
         }
+        self.class_producer = self.producer
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -62,10 +63,7 @@ class MiniLM:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, 384]; equal texts are embedded once."""
-        distinct = list(dict.fromkeys(texts))
-        rows = in_batches(self._embed, distinct, BATCH)
-        vectors = dict(zip(distinct, rows, strict=True))
-        return np.array([vectors[text] for text in texts], np.float32).reshape(-1, self.width)
+        return embed_distinct(self._embed, texts, BATCH, self.width)
 
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> np.ndarray:

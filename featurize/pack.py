@@ -1,45 +1,51 @@
 """The stages that need all videos: the class captions, and the store."""
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from rich.progress import track
 
 from featurize import class_captions, releases, sources
-from featurize.job import Job
+from featurize.job import USUAL_FPS, Job
 from featurize.producers import flags
-from featurize.sources import UnreadableVideo
+from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo
 from semvad_jax.config import BadInput
-from semvad_jax.store import Writer
+from semvad_jax.store import Video, Writer
 
-PROMPT_TENSORS = "prompt tensors"
+ALL = "all"  # what these pieces are made from: no single video
 
 
 def class_texts(job: Job) -> None:
-    """Find the class captions from the train videos; embed them and the class names."""
+    """Find the class captions from the train videos; embed them and the class names.
+
+    Done anew each time it is asked for: a video may have become readable since.
+    """
     pieces = job.pieces("class-captions")
-    if pieces.has("words"):
-        return
-    words = _words(job)
+    words, notes = _words(job)
     captions = [class_captions.caption(words[name]) for name in job.source.classes]
-    pieces.save("class_caption", job.text_model(captions))
-    tensors = job.text_model.class_texts(job.source.dataset, job.source.classes)
+    tensors = {"class_caption": job.text_model(captions)}
+    tensors |= job.text_model.class_texts(job.source.dataset, job.source.classes)
     for name, tensor in tensors.items():
-        pieces.save(name, tensor)
-    pieces.save(PROMPT_TENSORS, sorted(tensors))
-    pieces.save("words", words)
+        pieces.save(name, ALL, tensor)
+    pieces.save("made", ALL, {"tensors": sorted(tensors), "words": words, "notes": notes})
 
 
-def _words(job: Job) -> dict[str, list[dict[str, Any]]]:
-    """The words of every class caption, in order."""
+def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The words of every class caption, in order; and what is to be told of them.
+
+    Where they cannot be counted, those of the class label stand in.
+    """
     classes, model = job.source.classes, job.text_model
-    labels = [sources.label_text(name) for name in classes]
+    labels = {name: sources.label_text(name) for name in classes}
+    in_labels = {c: [{"word": word} for word in text.split()] for c, text in labels.items()}
     if job.uncounted:
-        listed = job.listed_words or {
-            name: [{"word": word} for word in label.split()]
-            for name, label in zip(classes, labels, strict=True)
+        told = f"each class caption is the class label, since {job.uncounted}"
+        listed = job.listed_words or in_labels
+        fitting = {
+            c: class_captions.fitting(rows, model.count_tokens) for c, rows in listed.items()
         }
-        return {c: class_captions.fitting(rows, model.count_tokens) for c, rows in listed.items()}
+        return fitting, [] if job.listed_words else [told]
     labelled, train = [], [e for e in job.source.entries if e.split == "train"]
     for entry in track(train, description="class-captions "):
         try:
@@ -48,14 +54,66 @@ def _words(job: Job) -> dict[str, list[dict[str, Any]]]:
             continue
     counts = class_captions.count_words(labelled, classes)
     percent = job.arguments.top_percent
-    found = class_captions.class_words(counts, labels, model, model.count_tokens, percent)
-    for name, rows in zip(classes, found, strict=True):
-        if not rows:
+    found = class_captions.class_words(
+        counts, list(labels.values()), model, model.count_tokens, percent
+    )
+    words = {name: rows or in_labels[name] for name, rows in zip(classes, found, strict=True)}
+    silent = [name for name, rows in zip(classes, found, strict=True) if not rows]
+    told = f"no train video of {', '.join(silent)} has captions; the class label stands in"
+    return words, [told] if silent else []
+
+
+class Finished(NamedTuple):
+    """All that the store keeps of one video; `texts` None where only embeddings are known."""
+
+    video: Video
+    visual: np.ndarray
+    captions: np.ndarray
+    texts: list[str] | None
+    note: str | None
+
+
+def finished(job: Job, entry: Entry) -> Finished:
+    """What the stages made of a video, brought to one length; raises UnreadableVideo."""
+    if job.embedded_captions:
+        texts, captions = None, job.captioner.embeddings(entry.video)
+        if captions.shape[1] != job.text_model.width:
             raise BadInput(
-                f"No train video of class {name} has captions, so it has no words; give it train "
-                "videos or leave the class out."
+                f"--captioner {job.arguments.captioner} has embeddings of {captions.shape[1]} "
+                f"numbers, but --text {job.arguments.text} makes {job.text_model.width}; give the "
+                "text model that made them."
             )
-    return dict(zip(classes, found, strict=True))
+    else:
+        texts, captions = job.texts(entry), job.kept("text", entry)
+    if isinstance(job.vision, releases.ReleaseVision):
+        visual = job.vision.rows(entry.video)
+        # the published protocol: a row is 16 frames, the last one too
+        entry = entry.of_length(SNIPPET_FRAMES * visual.shape[1], USUAL_FPS)
+    else:
+        visual = job.kept("visual", entry) if job.vision else captions[None]
+        entry = job.known(entry)
+    visual, captions, binned_from, note = releases.align(visual, captions, entry.split)
+    if texts:
+        texts = (texts + texts[-1:])[: len(captions)]
+    video = Video(
+        video=entry.video,
+        split=entry.split,
+        labels=entry.labels,
+        frames=entry.frames,
+        fps=entry.fps,
+        snippets=visual.shape[1],
+        snippet_frames=job.captioner.snippet_frames(entry),
+        crops=len(visual),
+        binned_from=binned_from,
+        intervals=entry.intervals if entry.split == "test" else (),
+    )
+    return Finished(video, visual, captions, texts, note)
+
+
+def unreadable(entry: Entry, reason: str) -> Video:
+    """The store's record of a video without features."""
+    named = {"video": entry.video, "split": entry.split, "labels": entry.labels}
+    return Video(**named, frames=entry.frames, fps=entry.fps, snippets=0, error=reason)
 
 
 def pack(job: Job) -> list[str]:
@@ -64,12 +122,15 @@ def pack(job: Job) -> list[str]:
     Returns what is to be told; those reasons go to the error stream.
     """
     classes = job.pieces("class-captions")
-    tensors = {n: classes.load(n) for n in ("class_caption", *classes.load(PROMPT_TENSORS))}
+    if (made := classes.load("made", ALL)) is None:
+        raise BadInput("Stage class-captions has no result yet; run it first.")
+    tensors = {name: classes.load(name, ALL) for name in made["tensors"]}
     producers: dict[str, Any] = {
         "visual": job.vision.producer if job.vision else {"model": "none: caption embeddings"},
         "captions": job.captioner.producer,
         "text": job.text_model.producer,
         "class_captions": job.class_producer,
+        "class_names": job.text_model.class_producer,
         "flags": flags(job.arguments),
     }
     failures, notes = [], []
@@ -78,18 +139,16 @@ def pack(job: Job) -> list[str]:
     with Writer(job.out, **settings, producers=producers) as writer:
         for entry in track(job.source.entries, description=f"{'pack':15}"):
             try:
-                found = job.finished(entry)
+                found = finished(job, entry)
             except UnreadableVideo as reason:
                 failures.append(f"{entry.video}: {reason}")
-                writer.add(job.unreadable(entry, str(reason)))
+                writer.add(unreadable(entry, str(reason)))
                 continue
             writer.add(found.video, found.visual, found.captions, found.texts)
             notes.append(found.note)
             texts += len(found.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in found.texts or ())
-        report = [*job.source.notes, *releases.report(notes)]
-        if job.uncounted and not job.listed_words:
-            report.append(f"each class caption is the class label, since {job.uncounted}")
+        report = [*job.source.notes, *releases.report(notes), *made["notes"]]
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = report
         if failures:
@@ -97,7 +156,7 @@ def pack(job: Job) -> list[str]:
                 "\n".join([f"{len(failures)} videos could not be read:", *failures]),
                 file=sys.stderr,
             )
-        writer.finish(tensors, classes.load("words"))
+        writer.finish(tensors, made["words"])
     return report
 
 

@@ -1,60 +1,84 @@
 """Finished pieces of a stage, a file a video, so that a second call continues where one stopped.
 
-A stage's folder is named after all that its pieces depend on; a piece is written under another
-name and renamed, so it is whole or absent.
+A stage's folder is named after all settings that its pieces depend on, a piece after its video and
+what it was made from (`source`, a digest). It is written under another name and renamed, so it is
+whole or absent, whoever else writes it at the same time.
 """
 
 import hashlib
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from semvad_jax.config import BadInput
+LONGEST = 150  # bytes of a name, well below what file systems take
+ERROR = ".error.json"
+SUFFIXES = (".npy", ".json", ERROR)
 
 
 class Pieces:
-    """Arrays and JSON values of the stage `stage`, made with the settings `key` (JSON)."""
+    """Arrays, JSON values and errors of the stage `stage`, made with the settings `key` (JSON)."""
 
     def __init__(self, work: Path, stage: str, key: Any) -> None:
-        self._stage = stage
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-        self._folder = work / f"{stage}-{digest}"
+        self._folder = work / f"{stage}-{digest(key)}"
 
-    def has(self, name: str, *, newer_than: Path | None = None) -> bool:
-        """Whether the piece of this name is there, and no older than the file it was made from."""
-        for path in (self._path(name, ".npy"), self._path(name, ".json")):
-            if path.is_file():
-                made_from = newer_than.stat().st_mtime_ns if newer_than else 0
-                return path.stat().st_mtime_ns >= made_from
-        return False
+    def has(self, name: str, source: str) -> bool:
+        """Whether there is a piece that is no error."""
+        return any(self._path(name, source, suffix).is_file() for suffix in SUFFIXES[:2])
 
-    def save(self, name: str, value: Any) -> None:
-        """Keep an array or a JSON value under this name."""
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True)
-            (self._folder.parent / ".gitignore").write_text("*\n")
-        array = isinstance(value, np.ndarray)
-        for suffix in (".npy", ".json"):
-            self._path(name, suffix).unlink(missing_ok=True)
-        path = self._path(name, ".npy" if array else ".json")
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            if array:
+    def save(self, name: str, source: str, value: Any) -> None:
+        """Keep an array or a JSON value; an Exception is kept as its text."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder.parent / ".gitignore").write_text("*\n")
+        suffix = ".npy" if isinstance(value, np.ndarray) else ".json"
+        suffix = ERROR if isinstance(value, Exception) else suffix
+        path = self._path(name, source, suffix)
+        handle, partial = tempfile.mkstemp(dir=self._folder, suffix=".partial")
+        with os.fdopen(handle, "wb") as file:
+            if isinstance(value, np.ndarray):
                 np.save(file, value, allow_pickle=False)
             else:
-                file.write(json.dumps(value, ensure_ascii=False).encode())
-        partial.rename(path)
+                text = str(value) if isinstance(value, Exception) else value
+                file.write(json.dumps(text, ensure_ascii=False).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        for other in SUFFIXES:
+            if other != suffix:
+                self._path(name, source, other).unlink(missing_ok=True)
 
-    def load(self, name: str) -> Any:
-        """The array or JSON value of this name; BadInput where its stage has not run."""
-        if (path := self._path(name, ".npy")).is_file():
-            return np.load(path, allow_pickle=False)
-        if (path := self._path(name, ".json")).is_file():
-            return json.loads(path.read_bytes())
-        raise BadInput(f"Stage {self._stage} has no result for {name} yet; run that stage first.")
+    def load(self, name: str, source: str) -> Any:
+        """The piece: an array, a JSON value, or an Exception with the kept text; None where there
+        is none or where it is damaged.
+        """
+        try:
+            if (path := self._path(name, source, ".npy")).is_file():
+                return np.load(path, allow_pickle=False)
+            if (path := self._path(name, source, ".json")).is_file():
+                return json.loads(path.read_bytes())
+            if (path := self._path(name, source, ERROR)).is_file():
+                return Exception(json.loads(path.read_bytes()))
+        except (ValueError, EOFError):
+            path.unlink()
+        return None
 
-    def _path(self, name: str, suffix: str) -> Path:
-        return self._folder / (quote(name, safe="") + suffix)
+    def drop(self, name: str, source: str) -> None:
+        """Remove a piece."""
+        for suffix in SUFFIXES:
+            self._path(name, source, suffix).unlink(missing_ok=True)
+
+    def _path(self, name: str, source: str, suffix: str) -> Path:
+        quoted = quote(name, safe="")
+        if len(quoted) > LONGEST:
+            quoted = f"{quoted[:LONGEST]}~{digest(name)}"
+        return self._folder / f"{quoted}@{source}{suffix}"
+
+
+def digest(value: Any) -> str:
+    """Twelve letters that tell a JSON value from all others."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -9,7 +9,7 @@ from featurize.caption_files import FileCaptions
 from featurize.sources import Entry
 from semvad_jax.config import BadInput
 
-VISION = "clip-vit-b16"
+VISION, CROPS, POOL = "clip-vit-b16", 10, "middle"
 CAPTIONERS = {"videollama3-7b": "7b", "videollama3-2b": "2b"}
 TEXT = ("clip-vit-l14", "clip-vit-b16")
 WEIGHTS = (*TEXT, *CAPTIONERS)
@@ -27,7 +27,7 @@ def vision(arguments: argparse.Namespace) -> Any:
         from featurize.vision import ClipImages
 
         weights = arguments.weights.get(VISION)
-        return ClipImages(VISION, weights, arguments.crops or 10, arguments.pool or "middle")
+        return ClipImages(VISION, weights, arguments.crops or CROPS, arguments.pool or POOL)
     if arguments.vision == "efficientnet-lite0":
         from featurize.efficientnet import EfficientNetLite0
 
@@ -51,7 +51,7 @@ def captioner(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Any:
     """
     name = arguments.captioner
     kind, _, path = name.partition(":")
-    if kind not in CAPTIONERS and (arguments.temperature or arguments.top_p) is not None:
+    if kind not in CAPTIONERS and (arguments.temperature, arguments.top_p) != (None, None):
         raise BadInput("--temperature and --top-p are for VideoLLaMA 3; leave them out.")
     if name in CAPTIONERS:
         from featurize.captions import VideoLlama3
@@ -89,10 +89,8 @@ def text(arguments: argparse.Namespace) -> Any:
 def flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags that name the models, without paths: what makes features of the same kind again."""
     named = {name: getattr(arguments, name) for name in ("vision", "captioner", "text")}
-    settings = {
-        name: getattr(arguments, name) for name in ("crops", "pool", "temperature", "top_p")
-    }
-    return {
-        **{name: value.partition(":")[0] for name, value in named.items()},
-        **{name: value for name, value in settings.items() if value is not None},
-    }
+    found = {name: value.partition(":")[0] for name, value in named.items()}
+    if found["vision"] == VISION:
+        found |= {"crops": arguments.crops or CROPS, "pool": arguments.pool or POOL}
+    sampling = {"temperature": arguments.temperature, "top_p": arguments.top_p}
+    return found | {name: value for name, value in sampling.items() if value is not None}

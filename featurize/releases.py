@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurize.sources import UnreadableVideo
+from featurize.sources import SNIPPET_FRAMES, UnreadableVideo
 from semvad_jax.config import BadInput
 
-SNIPPET_FRAMES = 16
 WIDTH = 512  # of CLIP ViT-B/16; public I3D files have the same names and another width
 CROPS = range(10)
 CUT = 256  # rows that the caption files of longer train videos were reduced to

@@ -18,7 +18,6 @@ set too; with --stages export it is all that is done.
 
 import argparse
 import errno
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -34,8 +33,14 @@ from featurize import engines, producers
 from featurize.job import EACH, SOURCES, Job
 from featurize.pack import class_texts, pack
 from semvad_jax.config import BadInput
+from semvad_jax.store import require_free
 
 STAGES = (*EACH, "class-captions", "pack")
+TOLD = {
+    "torchvision::": "torchvision was built for another torch; install the two of one release.",
+    "out of memory": "The GPU has too little memory for this model; take a smaller one, or a GPU "
+    "that holds it.",
+}
 
 
 def each(job: Job, stage: str) -> None:
@@ -44,13 +49,13 @@ def each(job: Job, stage: str) -> None:
     engine = engines.ray if job.arguments.engine == "ray" else engines.local
     columns = (TextColumn("{task.description:15}"), BarColumn(), MofNCompleteColumn())
     rate = TextColumn("videos, {task.fields[rate]:.1f} snippets/s")
+    begun, done = 0.0, 0
     with Progress(*columns, rate, TimeRemainingColumn()) as progress:
-        task, begun, done = progress.add_task(stage, total=len(job.entries), rate=0.0), None, 0
+        task = progress.add_task(stage, total=len(job.entries), rate=0.0)
         for _, snippets in engine(job, stage):
-            begun, done = begun or time.perf_counter(), done + snippets
-            progress.update(
-                task, advance=1, rate=done / max(time.perf_counter() - begun, 1e-3) if done else 0.0
-            )
+            # the first one's time has the loading of the model in it
+            done, begun = (done + snippets, begun) if begun else (0, time.perf_counter())
+            progress.update(task, advance=1, rate=done / (time.perf_counter() - begun + 1e-3))
 
 
 def export(out: Path, directory: Path) -> None:
@@ -70,8 +75,8 @@ def make(arguments: argparse.Namespace) -> None:
 
         dry_run.report(job, arguments.stages)
         return
-    if not arguments.resume:
-        shutil.rmtree(job.work, ignore_errors=True)
+    if "pack" in arguments.stages:
+        require_free(job.out)
     for stage in job.made:
         if stage in arguments.stages:
             each(job, stage)
@@ -87,6 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Make what the command line asks for."""
     if "export" in arguments.stages and arguments.export_tfds is None:
         raise BadInput("--stages export needs --export-tfds DIR, the folder to write.")
+    if arguments.export_tfds is not None and not {"pack", "export"} & set(arguments.stages):
+        raise BadInput("--export-tfds writes a finished store; add the stage pack or export.")
+    if arguments.dry_run and arguments.dataset == "demo":
+        raise BadInput("--dry-run is for videos that are there; the demo renders its own.")
     if arguments.shard and not set(arguments.stages) <= set(EACH):
         raise BadInput(
             f"--shard works on the stages {','.join(EACH)}; run the others once, without --shard."
@@ -110,17 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{name} is missing; run pip install -e ".[{extra}]".', file=sys.stderr)
         return 2
     except RuntimeError as error:
-        if "torchvision::" not in str(error):
+        told = [sentence for sign, sentence in TOLD.items() if sign in str(error)]
+        if not told:
             raise
-        print(
-            "torchvision was built for another torch; install the two of one release.",
-            file=sys.stderr,
-        )
+        print(told[0], file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not (full or error.filename):
             raise
-        print("The disk is full; free some space and repeat the command.", file=sys.stderr)
+        where = "The disk is full" if full else f"{error.filename}: {error.strerror}"
+        print(f"{where}; mend that and repeat the command.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command continues from here.", file=sys.stderr)
@@ -144,7 +153,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--crops", type=int, choices=(10, 1), help="of a frame, by CLIP (default: 10)")
     add("--pool", choices=("middle", "mean"), help="a snippet's frames to one row, by CLIP")
     weights = f"local weights of {', '.join(producers.WEIGHTS)}; no hub is asked then"
-    add("--weights", nargs="+", type=_weights, default=[], metavar="NAME=DIR", help=weights)
+    add(
+        "--weights",
+        action="extend",
+        nargs="+",
+        type=_weights,
+        default=[],
+        metavar="NAME=DIR",
+        help=weights,
+    )
     stages = f"{','.join(STAGES)} (the default) or export"
     add("--stages", type=_stages, metavar="A,B", help=stages)
     add("--shard", type=_shard, metavar="I/N", help="this share of the videos")
@@ -153,7 +170,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--top-p", type=float, metavar="P", help="sample captions from the likeliest tokens")
     add("--top-percent", type=_percent, default=10.0, metavar="X", help="of a class's words")
     add("--caption-spans", type=int, help="captions a video; default: 16 in lists")
-    add("--no-resume", dest="resume", action="store_false", help="begin anew")
+    add("--no-resume", dest="resume", action="store_false", help="make pieces anew")
     add("--dry-run", action="store_true", help="counts, bytes and estimated time")
     add("--export-tfds", type=Path, metavar="DIR", help="a TFDS copy of the store")
     arguments = parser.parse_args(argv)

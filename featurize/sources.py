@@ -5,10 +5,13 @@ without one the official lists do, and frames are counted by decoding.
 """
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from semvad_jax.config import BadInput
 
@@ -39,6 +42,8 @@ XD_CODES = {
     "G": "Explosion",
 }
 XD_FPS = 24.0
+SNIPPET_FRAMES = 16
+ENDINGS = {f".{name}" for name in "mp4 m4v mov avi mkv webm mpg mpeg wmv flv ts".split()}
 Intervals = tuple[tuple[str, int, int], ...]
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")
 
@@ -76,6 +81,11 @@ class Source:
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+
+
+def edges(frames: int, span: int = SNIPPET_FRAMES) -> np.ndarray:
+    """Frame boundaries of a video's snippets, int [n + 1]; the last snippet may be shorter."""
+    return np.append(np.arange(0, frames, span), frames)
 
 
 def label_text(name: str) -> str:
@@ -150,8 +160,9 @@ def xd(folder: Path) -> Source:
 
 
 def _xd_labels(text: str) -> tuple[str, ...]:
-    """The classes of "B2-G-0", in this order; KeyError for another code."""
-    return tuple(XD_CODES[code] for code in text.split("-") if code != "0")
+    """The classes of "B2-G-0", in this order; KeyError for another code, or for none."""
+    first, *others = text.split("-")
+    return tuple(XD_CODES[code] for code in [first, *(code for code in others if code != "0")])
 
 
 def _xd_truth(path: Path) -> dict[str, Intervals]:
@@ -231,7 +242,7 @@ def _source(
 
 def _index(folder: Path) -> dict[str, Path]:
     """Every video file below, by its name without ending."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in (".mp4", ".avi", ".mkv", ".webm"))
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     return {path.stem: path for path in sorted(files, reverse=True)}
 
 
@@ -249,26 +260,32 @@ def _listed(folder: Path, hint: str, labels_of: Callable[[str], tuple[str, ...]]
     file, columns = folder / "videos.csv", ",".join(COLUMNS)
     if not file.is_file():
         raise BadInput(f"{file} is missing; --videos needs a folder with it ({columns}), {hint}.")
+    try:
+        with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+            rows = list(csv.DictReader(stream))
+    except csv.Error as error:
+        raise BadInput(f"{file} is no table of {columns} ({error}); correct it.") from None
     entries = []
-    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
-        for number, row in enumerate(csv.DictReader(stream), 2):
-            where = f"{file}, line {number}"
-            try:
-                video, split, label, count = (row[name] for name in COLUMNS[:4])
-                frames, fps = int(count) if count else 0, float(row.get("fps") or 0)
-                spans = [_span(span, label) for span in row["anomaly_intervals"].split()]
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise BadInput(f"{where} is not a row of {columns}; correct it.") from None
-            try:
-                assert split in ("train", "test") and label and (frames > 0 or not count)
-                labels = labels_of(label)
-                intervals = tuple((labels_of(name)[0], a, b) for name, a, b in spans)
-            except (AssertionError, KeyError):
-                raise BadInput(
-                    f"{where} ({video}) has split {split!r}, label {label!r} and {frames} frames; "
-                    "give train or test, classes of the data set and 1 or more (or leave it out)."
-                ) from None
-            entries.append(Entry(video, split, labels, frames, fps, file, intervals))
+    for number, row in enumerate(rows, 2):
+        where = f"{file}, line {number}"
+        try:
+            video, split, label, count = (row[name].strip() for name in COLUMNS[:4])
+            frames, fps = int(count) if count else 0, float(row.get("fps") or 0)
+            spans = [_span(span, label) for span in row["anomaly_intervals"].split()]
+            if not video or None in row or not 0 <= fps < math.inf:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise BadInput(f"{where} is not a row of {columns}; correct it.") from None
+        try:
+            assert split in ("train", "test") and label and (frames > 0 or not count)
+            labels = labels_of(label)
+            intervals = tuple((labels_of(name)[0], a, b) for name, a, b in spans)
+        except (AssertionError, KeyError):
+            raise BadInput(
+                f"{where} ({video}) has split {split!r}, label {label!r} and {frames} frames; "
+                "give train or test, classes of the data set and 1 or more (or leave it out)."
+            ) from None
+        entries.append(Entry(video, split, labels, frames, fps, file, intervals))
     if not entries:
         raise BadInput(f"{file} lists no video; it needs rows of {columns}.")
     return entries
@@ -277,4 +294,6 @@ def _listed(folder: Path, hint: str, labels_of: Callable[[str], tuple[str, ...]]
 def _span(text: str, label: str) -> tuple[str, int, int]:
     name, colon, span = text.rpartition(":")
     start, end = map(int, span.split("-"))
+    if not 0 <= start < end:
+        raise ValueError
     return name if colon else label, start, end

@@ -9,9 +9,8 @@ from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
 
 from featurize.arithmetic import RECORD, in_batches
 from featurize.efficientnet import BATCH, EfficientNetLite0, middles
-from featurize.sources import Entry
+from featurize.sources import SNIPPET_FRAMES, Entry, edges
 
-SNIPPET_FRAMES = 16
 LABELS = 4  # named in a sentence
 
 
@@ -35,8 +34,8 @@ class Tags:
 
     def __call__(self, entry: Entry) -> list[str]:
         """A sentence a snippet; raises UnreadableVideo."""
-        edges = np.append(np.arange(0, entry.frames, SNIPPET_FRAMES), entry.frames)
-        logits = in_batches(self._model.classify, middles(entry.path, edges), BATCH)
+        frames = middles(entry.path, edges(entry.frames))
+        logits = in_batches(self._model.classify, frames, BATCH)
         return [sentence(np.argsort(-row, kind="stable")) for row in logits]
 
 

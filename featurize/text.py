@@ -33,10 +33,10 @@ class ClipText:
         self.producer: dict[str, Any] = {
             **clip.producer(name, weights),
             "context": f"{CONTEXT} tokens; longer texts are cut, their end token kept",
-            "class_prompts": clip.producer(PROMPTED, prompted),
             "batch": f"{BATCH} texts",
             **arithmetic.RECORD,
         }
+        self.class_producer = clip.producer(PROMPTED, prompted)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -48,10 +48,7 @@ class ClipText:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, Q]; equal texts are embedded once."""
-        distinct = list(dict.fromkeys(texts))
-        rows = arithmetic.in_batches(self._embed, distinct, BATCH)
-        vectors = dict(zip(distinct, rows, strict=True))
-        return np.array([vectors[text] for text in texts], np.float32).reshape(-1, self.width)
+        return arithmetic.embed_distinct(self._embed, texts, BATCH, self.width)
 
     @torch.inference_mode()
     def _embed(self, texts: list[str]) -> np.ndarray:

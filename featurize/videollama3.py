@@ -23,7 +23,7 @@ from transformers import (
     VideoLlama3VideoProcessor,
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from semvad_jax.config import BadInput
 
@@ -63,6 +63,8 @@ VISION_FIELDS = (
 PIXELS = {"shortest_edge": 16 * 28 * 28, "longest_edge": 16384 * 28 * 28}
 PADS = ("<|image_pad|>", "<|video_pad|>")
 TAIL = 2**20
+# what transformers raises for files of a checkpoint that are damaged or of another kind
+UNUSABLE = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def revision(where: str | Path) -> str:
@@ -95,6 +97,7 @@ def load(
     or does not fit key by key.
     """
     disable_progress_bar()
+    set_verbosity_error()  # it would print tables before our sentence
     raw = _json(_config_file(where, commit), where)
     on_gpu = device.type == "cuda"
     try:
@@ -120,11 +123,13 @@ def load(
             output_loading_info=True,
             revision=commit,
         )
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"{_unread(where)} ({_first_line(error)}).") from None
+    except BadInput:
+        raise
+    except UNUSABLE as error:
+        raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
     model, found = loaded
     wrong = [
-        f"{len(keys)} {kind} ({', '.join(sorted(str(key) for key in keys)[:3])})"
+        f"{len(keys)} {kind} ({', '.join(sorted(map(_name, keys))[:3])})"
         for kind in ("missing", "unexpected", "mismatched")
         if (keys := found[f"{kind}_keys"])
     ]
@@ -191,7 +196,7 @@ def _config_file(where: str | Path, commit: str) -> Path:
     try:
         return Path(hf_hub_download(where, "config.json", revision=commit))
     except OSError as error:
-        raise BadInput(f"{_unread(where)} ({_first_line(error)}).") from None
+        raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
 
 
 def _unread(where: str | Path) -> str:
@@ -203,12 +208,19 @@ def _unread(where: str | Path) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _name(key: str | tuple) -> str:
+    return key if isinstance(key, str) else key[0]  # a mismatched one comes with its shapes
+
+
+def first_line(error: Exception) -> str:
+    """The start of what an error says, or its kind."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def _json(path: Path, where: str | Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
+        if isinstance(found := json.loads(path.read_bytes()), dict):
+            return found
     except ValueError:
-        raise BadInput(f"{where}: config.json is not JSON; give the published file.") from None
+        pass
+    raise BadInput(f"{where}: config.json is not a JSON object; give the published file.")

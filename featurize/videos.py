@@ -4,21 +4,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
 from av.error import FFmpegError
 
 from featurize.sources import UnreadableVideo
 
+USUAL_FPS = 25.0  # where neither the data set nor the file tells the rate
 
-def announced_frames(path: Path) -> int:
-    """The number of frames that the file's header tells, without decoding; 0 where it does not."""
+
+def announced(path: Path) -> tuple[int, float]:
+    """Frames and rate as the file's head tells them, without decoding; 0 where it does not."""
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             stream = container.streams.video[0]
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
             seconds = (container.duration or 0) / av.time_base
-            return stream.frames or round(seconds * float(stream.average_rate or 0))
+            return stream.frames or round(seconds * rate), rate
     except (FFmpegError, IndexError):
-        return 0
+        return 0, 0.0
 
 
 def probe(path: Path) -> tuple[int, float]:
@@ -31,10 +35,12 @@ def probe(path: Path) -> tuple[int, float]:
         frames, readable = frames + 1, readable + (frame is not None)
     if not readable:
         raise UnreadableVideo("not one frame of it can be read")
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        return frames, float(rate) if rate else 25.0
+    return frames, announced(path)[1] or USUAL_FPS
+
+
+def places(length: int, count: int) -> list[int]:
+    """The middles of `count` equal parts of a snippet of `length` frames."""
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndarray]]:
@@ -45,39 +51,56 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     where a file ends within or before its last snippet, its last frame does. Raises UnreadableVideo
     where the file cannot be opened or ends earlier.
     """
-    parts = (2 * np.arange(count) + 1) * np.diff(edges)[:, None] // (2 * count)
-    places = (edges[:-1, None] + parts).tolist()
+    starts, lengths = edges[:-1].tolist(), np.diff(edges).tolist()
+    wanted = [
+        [start + place for place in places(length, count)]
+        for start, length in zip(starts, lengths, strict=True)
+    ]
     done: int = 0
     picked: list[np.ndarray] = []
     last = None
     for position, frame in enumerate(_frames(path)):
         if frame is None:
             continue
-        last, pixels = frame, None
-        while done < len(places) and places[done][len(picked)] <= position:
+        pixels = None
+        while done < len(wanted) and wanted[done][len(picked)] <= position:
             pixels = _upright(frame) if pixels is None else pixels
+            if pixels is None:  # damaged in a way that shows only now
+                break
             picked.append(pixels)
             if len(picked) == count:
                 yield picked
                 done, picked = done + 1, []
-        if done == len(places):
+        if done == len(wanted):
             return
-    if done < len(places) - 1 or last is None:
-        raise UnreadableVideo(f"{done} of {len(places)} snippets could be read")
-    yield picked + [_upright(last)] * (count - len(picked))
+        last = frame
+    end = _upright(last) if last is not None and done == len(wanted) - 1 else None
+    if end is None:
+        raise UnreadableVideo(f"{done} of {len(wanted)} snippets could be read")
+    yield picked + [end] * (count - len(picked))
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """The picture as a player shows it: turned by the angle that phones write beside it."""
+def _upright(frame: av.VideoFrame) -> np.ndarray | None:
+    """The picture as a player shows it: turned by the angle that phones write beside it; None
+    where it cannot be converted.
+    """
     turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    try:
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    except (FFmpegError, ValueError):
+        return None
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    # titles in other alphabets' bytes are common and nothing is read of them
+    return av.open(str(path), metadata_errors="ignore")
 
 
 def _frames(path: Path) -> Iterator[av.VideoFrame | None]:
     """All frames in order, None in the place of a packet that cannot be decoded."""
     begun = False
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             if not container.streams.video:
                 raise UnreadableVideo("no video stream in this file")
             stream = container.streams.video[0]

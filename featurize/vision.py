@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from featurize import arithmetic, clip
+from featurize.sources import SNIPPET_FRAMES
 from featurize.videos import snippets
 
-SNIPPET_FRAMES = 16
 WIDTH, HEIGHT, SIDE = 340, 256, 224
 RIGHT, BOTTOM = WIDTH - SIDE, HEIGHT - SIDE
 # (left, top), in VadCLIP's order; five more are their mirror images

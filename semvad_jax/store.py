@@ -148,11 +148,7 @@ class Writer:
         producers: Mapping[str, Any],
     ) -> None:
         self.path = Path(path)
-        free = not self.path.exists() or self.path.is_dir() and not any(self.path.iterdir())
-        require(
-            free or (self.path / "store.json").is_file(),
-            f"{self.path} holds something else than a feature store; give another folder.",
-        )
+        require_free(self.path)
         self._head = {"schema": SCHEMA, "dataset": dataset, "classes": list(classes)}
         self._classes, self.producers = tuple(classes), dict(producers)
         self._videos: dict[str, Video] = {}
@@ -254,6 +250,15 @@ class Writer:
             raise BadInput(
                 f"The disk of {self.path} is full; free some space, then repeat."
             ) from error
+
+
+def require_free(path: Path) -> None:
+    """BadInput where a store cannot be put at `path`: it holds something else than a store."""
+    free = not path.exists() or path.is_dir() and not any(path.iterdir())
+    require(
+        free or (path / "store.json").is_file(),
+        f"{path} holds something else than a feature store; give another folder.",
+    )
 
 
 class _GrowingArray:

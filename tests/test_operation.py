@@ -1,5 +1,6 @@
 """The featurizer at work: killed and resumed, shared out, on damaged videos, asked for its cost."""
 
+import json
 import os
 import subprocess
 import sys
@@ -70,8 +71,8 @@ def test_shards_and_one_call_for_the_rest_make_the_same_store(ten, whole, tmp_pa
     for share in ("0/3", "1/3", "2/3"):
         assert run.main(command(ten, out, "--shard", share)) == 0
     assert not out.exists()
-    made = sorted(p.name for p in (tmp_path / "store.work").glob("visual-*/*.npy"))
-    assert made == [f"v{i}.npy" for i in range(10)]
+    made = sorted(p.name[:3] for p in (tmp_path / "store.work").glob("visual-*/*.npy"))
+    assert made == [f"v{i}@" for i in range(10)]
     assert run.main(command(ten, out, "--stages", "class-captions,pack")) == 0
     assert read_info(out)["sha256"] == whole
     assert run.main(command(ten, out, "--shard", "0/3", "--stages", "pack")) == 2
@@ -94,7 +95,7 @@ def test_two_ray_actors_make_the_same_store(ten, whole, tmp_path):
     script = [sys.executable, str(ROOT / "featurize/run.py")]
     out = tmp_path / "store"
     found = subprocess.run(
-        [*script, *command(ten, out, "--engine", "ray")],
+        [*script, *command(Path(os.path.relpath(ten)), out, "--engine", "ray")],
         capture_output=True,
         text=True,
         timeout=300,
@@ -102,6 +103,7 @@ def test_two_ray_actors_make_the_same_store(ten, whole, tmp_path):
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert read_info(out)["sha256"] == whole
+    assert found.stdout.count("2 actors of Ray") == len(EACH)
 
 
 def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
@@ -111,9 +113,20 @@ def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
     def broken(self, stage, entry):
         raise BadInput("The weights are missing; bring them.")
 
+    worker = engines.Worker(run._parse(command(tmp_path, tmp_path / "s")), "visual")
+    assert "videos.csv is missing" in worker({"item": [3]})["mistake"][0]
     monkeypatch.setattr(Job, "make", broken)
     worker = engines.Worker(run._parse(command(ten, tmp_path / "s")), "visual")
     assert worker({"item": [3]})["mistake"] == ["The weights are missing; bring them."]
+
+
+def test_actors_get_paths_that_hold_anywhere():
+    from featurize import engines
+
+    arguments = run._parse(["--dataset", "xd", "--captioner", "file:c.jsonl"])
+    found = engines._anywhere(arguments)
+    assert found.videos == Path.cwd() / "data/xd" and found.out == Path.cwd() / "features/xd"
+    assert found.captioner == f"file:{Path.cwd() / 'c.jsonl'}" and found.vision == "clip-vit-b16"
 
 
 def test_damaged_videos_never_stop_a_run(ten, tmp_path, capsys):
@@ -139,28 +152,185 @@ def test_damaged_videos_never_stop_a_run(ten, tmp_path, capsys):
     assert told[1:] == [f"{video}: {reason}" for video, reason in errors.items()]
 
 
-def test_a_video_that_was_repaired_is_tried_again(ten, tmp_path):
-    folder = tmp_path / "videos"
+def copied(ten, folder):
+    """The ten videos once more."""
     (folder / "videos").mkdir(parents=True)
     (folder / "videos.csv").write_bytes((ten / "videos.csv").read_bytes())
     for i in range(10):
-        content = (ten / f"videos/v{i}.mp4").read_bytes()
-        (folder / f"videos/v{i}.mp4").write_bytes(b"" if i == 4 else content)
-    out = tmp_path / "store"
+        (folder / f"videos/v{i}.mp4").write_bytes((ten / f"videos/v{i}.mp4").read_bytes())
+    return folder
+
+
+def test_a_video_that_was_repaired_ends_in_the_store_of_whole_ones(ten, whole, tmp_path):
+    folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
+    (folder / "videos/v4.mp4").write_bytes(b"")
     assert run.main(command(folder, out)) == 0
     assert store.open(out).videos[4].error
     (folder / "videos/v4.mp4").write_bytes((ten / "videos/v4.mp4").read_bytes())
     assert run.main(command(folder, out)) == 0
-    assert store.open(out).videos[4].error is None
+    assert read_info(out)["sha256"] == whole
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The (stage, video) pairs that a call works on."""
+    found = []
+    for stage in EACH:
+        name = f"{stage}_piece"
+        piece = getattr(Job, name)
+
+        def counted(self, entry, piece=piece, stage=stage):
+            found.append((stage, entry.video))
+            return piece(self, entry)
+
+        monkeypatch.setattr(Job, name, counted)
+    return found
+
+
+def test_only_what_changed_is_made_again(ten, tmp_path, made):
+    folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
+    assert run.main(command(folder, out)) == 0
+    assert len(made) == 30
+    made.clear()
+    for path in (folder / "videos").iterdir():
+        os.utime(path)  # the same content, as after a copy
+    assert run.main(command(folder, out)) == 0
+    assert made == []
+    (folder / "videos/v2.mp4").write_bytes((ten / "videos/v3.mp4").read_bytes())
+    os.utime(folder / "videos/v2.mp4", (0, 0))  # older than its pieces, as from an archive
+    assert run.main(command(folder, out)) == 0
+    assert made == [(stage, "v2") for stage in EACH]
+    assert store.open(out).videos[2].frames == 35
+    made.clear()
+    again = ["--no-resume", "--stages", "captions", "--shard", "0/3"]
+    assert run.main(command(folder, out, *again)) == 0
+    assert made == [("captions", f"v{i}") for i in (3, 4, 9)]
+    made.clear()
+    assert run.main(command(folder, out)) == 0
+    assert made == []
+
+
+def test_another_length_in_the_list_makes_the_video_again(ten, tmp_path, made):
+    folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
+    assert run.main(command(folder, out)) == 0
+    made.clear()
+    table = (folder / "videos.csv").read_text()
+    (folder / "videos.csv").write_text(table.replace("v1,train,Riot,,", "v1,train,Riot,16,"))
+    assert run.main(command(folder, out)) == 0
+    assert {video for _, video in made} == {"v1"} and store.open(out).videos[1].snippets == 1
+
+
+def test_a_piece_that_was_cut_short_is_made_again(ten, whole, tmp_path, capsys):
+    out = tmp_path / "store"
+    assert run.main(command(ten, out)) == 0
+    for path in (tmp_path / "store.work").glob("*/v5@*"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert run.main(command(ten, out)) == 2
+    assert "has no result for v5 yet; run it first" in capsys.readouterr().err
+    left = [run.main(command(ten, out)) for _ in range(4)]  # a damaged stage is found at a time
+    assert left[-1] == 0 and read_info(out)["sha256"] == whole
+
+
+def test_an_empty_share_has_nothing_to_do(ten, tmp_path):
+    assert run.main(command(ten, tmp_path / "store", "--shard", "5/64")) == 0
+
+
+def test_a_long_captioning_goes_on_within_a_video(ten, tmp_path, monkeypatch):
+    job = Job(run._parse(command(ten, tmp_path / "store")))
+    job.arguments.captioner = "videollama3-2b"
+    monkeypatch.setattr("featurize.job.KEEP_SECONDS", 0)
+    asked = []
+
+    class Slow:
+        producer = {"snippets": "16 frames"}
+
+        def blocks(self, entry, start):
+            asked.append(start)
+            for place in range(start, 6, 2):
+                if len(asked) == 1 and place == 4:
+                    raise KeyboardInterrupt
+                yield [f"text {place}", f"text {place + 1}"]
+
+    job.captioner = Slow()
+    with pytest.raises(KeyboardInterrupt):
+        job.make("captions", job.entries[0])
+    assert job.make("captions", job.entries[0]) == 6
+    assert asked == [0, 4] and job.texts(job.entries[0]) == [f"text {i}" for i in range(6)]
+    assert not list((tmp_path / "store.work").glob("begun*/v0*"))
+
+
+def test_titles_and_names_in_any_alphabet(ten, tmp_path):
+    folder = tmp_path / "videos"
+    (folder / "videos").mkdir(parents=True)
+    names = ["видео" * 12, "監控錄像" * 10, "a#b=c %2F"]
+    rows = ["video,split,label,frames,anomaly_intervals"]
+    for i, name in enumerate(names):
+        content = (ten / f"videos/v{i}.mp4").read_bytes()
+        # the encoder's name, which files carry as text
+        assert b"Lavf" in content
+        (folder / f"videos/{name}.mp4").write_bytes(content.replace(b"Lavf", b"T\xe9\xff\xfe"))
+        rows.append(f"{name},{'test' if i == 2 else 'train'},{'Riot' if i else 'Normal'},,")
+    (folder / "videos.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    assert run.main(command(folder, tmp_path / "store")) == 0
+    assert [(v.video, v.error) for v in store.open(tmp_path / "store").videos] == [
+        (name, None) for name in names
+    ]
+
+
+def test_pieces_of_several_writers_are_whole(tmp_path):
+    script = [sys.executable, "-c", WRITERS, str(ROOT), str(tmp_path / "work")]
+    racing = [subprocess.Popen(script, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [(p.communicate()[1], p.returncode) for p in racing] == [(b"", 0)] * 3
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+WRITERS = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from featurize.pieces import Pieces
+for i in range(60):
+    pieces = Pieces(Path(sys.argv[2]), "frames", i // 3)
+    pieces.save("v", "s", list(range(1000)))
+    assert pieces.load("v", "s") == list(range(1000))
+"""
+
+
+@pytest.mark.parametrize("place", ["{ten}/videos.csv/store", "/proc/none/store"])
+def test_a_store_that_cannot_be_written_is_told(ten, tmp_path, capsys, place):
+    assert run.main(command(ten, Path(place.format(ten=ten)))) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_place_of_something_else_is_told_before_any_work(ten, tmp_path, capsys, made):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/letter.txt").write_text("dear")
+    assert run.main(command(ten, tmp_path / "store")) == 2
+    assert "holds something else than a feature store" in capsys.readouterr().err and not made
+    assert run.main(command(ten, tmp_path / "s", "--stages", "visual", "--export-tfds", "x")) == 2
+    assert "add the stage pack or export" in capsys.readouterr().err and not made
+
+
+def test_a_class_without_a_readable_train_video_gets_its_label(ten, tmp_path, capsys):
+    folder = copied(ten, tmp_path / "videos")
+    with (folder / "videos.csv").open("a") as table:
+        table.write("\nmissing,train,BigFire,,\n")
+    assert run.main(command(folder, tmp_path / "store")) == 0
+    told = capsys.readouterr().out
+    assert "no train video of BigFire has captions; the class label stands in" in told
+    words = json.loads((tmp_path / "store/class_words.json").read_text())
+    assert [row["word"] for row in words["BigFire"]] == ["big", "fire"]
 
 
 def test_a_dry_run_tells_counts_and_costs_and_writes_nothing(ten, tmp_path, capsys):
-    assert run.main(command(ten, tmp_path / "store", "--dry-run")) == 0
+    folder = copied(ten, tmp_path / "x[red]y")
+    (folder / "videos/v0.mp4").write_bytes(b"no video")
+    assert run.main(command(folder, tmp_path / "store", "--dry-run")) == 0
     told = capsys.readouterr().out
-    frames = [20 + 5 * i for i in range(10)]
-    assert f"10 videos of {ten}, {sum(-(-n // 16) for n in frames)} snippets" in told
+    frames = [20 + 5 * i for i in range(1, 10)]
+    assert f"10 videos of {folder}, {sum(-(-n // 16) for n in frames)} snippets, 1 videos" in told
     assert all(stage in told for stage in EACH) and "Nothing was written" in told
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["x[red]y"]
 
 
 def test_a_dry_run_of_what_is_not_there_tells_the_list(tmp_path, capsys):
@@ -187,7 +357,7 @@ def test_memory_of_the_image_stage_stays_flat(tmp_path):
     for minutes in (1, 60):
         folder = tmp_path / str(minutes)
         (folder / "videos").mkdir(parents=True)
-        render(folder / "videos" / "a.mp4", minutes * 600, (48, 64))
+        render(folder / "videos" / "a.mp4", minutes * 600, (144, 192))
         (folder / "videos.csv").write_text(
             "video,split,label,frames,anomaly_intervals\na,train,Normal,,\nb,train,Riot,,\n"
         )

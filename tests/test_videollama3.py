@@ -142,7 +142,10 @@ def only_pickled(folder: Path) -> None:
     ("spoil", "words"),
     [
         (lambda f: (f / "config.json").unlink(), "config.json is missing; --weights needs"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not a JSON object"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json is not a JSON object"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "is no complete checkpoint"),
+        (edit(hidden_act="nope"), "is no complete checkpoint"),
         (edit(model_type="llava"), "has a model of type 'llava'; give one of type"),
         (edit(vision_encoder_config=None), "config.json lacks 'vision_encoder_config'"),
         (lambda f: (f / "model.safetensors").unlink(), "no complete checkpoint"),
@@ -432,7 +435,7 @@ def test_captions_are_the_decoded_tokens_one_a_snippet(captioner, moving, monkey
     assert json.loads(json.dumps(captioner.producer)) == captioner.producer
     assert captioner.producer["snippets"] == "16 frames"
     words = tiny.tokenizer()("A man  runs.\n<|im_end|><|endoftext|>")["input_ids"]
-    monkeypatch.setattr(captioner, "tokens", lambda entry: iter([np.array(words)] * 2))
+    monkeypatch.setattr(captioner, "tokens", lambda *_: iter([np.array(words)] * 2))
     assert captioner(moving) == ["A man runs."] * 2
 
 
@@ -462,6 +465,28 @@ def test_sampling_is_reproducible_and_not_greedy(captioner, remote, moving, tmp_
     assert hot != sampled(other, temperature=5.0)
     # the likeliest token alone has that little of the probability
     assert sampled(moving, top_p=1e-6) == cut(captioner.tokens(moving))
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 5.0}])
+def test_captions_go_on_from_any_batch(remote, moving, monkeypatch, settings):
+    monkeypatch.setattr(captions, "BATCH", 2)
+    model = VideoLlama3("2b", remote, **settings)
+    whole = list(model.blocks(moving))
+    assert [len(block) for block in whole] == [2, 1]
+    seen, tower = [], model._model.get_video_features
+    monkeypatch.setattr(
+        model._model, "get_video_features", lambda *a, **k: seen.append(1) or tower(*a, **k)
+    )
+    assert list(model.blocks(moving, 2)) == whole[1:]
+    assert len(seen) == 2  # the snippet before it, and it
+    assert list(model.blocks(moving, 4)) == []
+
+
+def test_a_picture_too_narrow_for_the_model_is_told(captioner, moving, monkeypatch):
+    narrow = [np.zeros((2, 640, 3), np.uint8)] * captions.FRAMES
+    monkeypatch.setattr(captions, "snippets", lambda *_: iter([narrow] * 3))
+    with pytest.raises(UnreadableVideo, match="640 x 2 is too narrow"):
+        captioner(moving)
 
 
 def test_decoding_settings_make_other_pieces(remote, captioner):
