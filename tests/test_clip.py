@@ -40,13 +40,18 @@ def saved(name: str, folder: Path) -> Path:
     return folder
 
 
+def register(folder: Path, name: str, width: int) -> Path:
+    """A small architecture under this name, and a checkpoint of it."""
+    folder.mkdir()
+    (folder / f"{name}.json").write_text(json.dumps(TINY | {"embed_dim": width}))
+    open_clip.add_model_config(folder / f"{name}.json")
+    return saved(name, folder / "weights")
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
     """A small architecture, and its weights."""
-    folder = tmp_path_factory.mktemp("configs")
-    (folder / "tiny-quickgelu.json").write_text(json.dumps(TINY))
-    open_clip.add_model_config(folder / "tiny-quickgelu.json")
-    return saved("tiny-quickgelu", folder / "tiny")
+    return register(tmp_path_factory.mktemp("configs") / "tiny", "tiny-quickgelu", 24)
 
 
 @pytest.fixture
