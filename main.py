@@ -2,9 +2,11 @@
 
 python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
 python main.py --restore RUN --eval                  judge RUN's checkpoint again
-python main.py --restore RUN --detect STORE --out D  score every video of a store
+python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
+                                                     score videos, or those of a store
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
+python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
 """
 
 import argparse
@@ -47,18 +49,38 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="released weights, by featurize/convert_checkpoint.py",
     )
-    add("--detect", metavar="STORE", help="score a store's videos with the restored run")
+    add(
+        "--detect",
+        metavar="VIDEO|DIR|STORE",
+        help="score a video, a folder of videos or a store's with the restored run",
+    )
+    add("--threshold", metavar="X", type=_score, help="--detect: a score above it is an event")
+    add(
+        "--weights",
+        metavar="NAME=DIR",
+        nargs="+",
+        default=[],
+        help="--detect: local weights for the featurizer, see featurize/run.py --help",
+    )
+    add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     args = parser.parse_args(argv)
-    if bool(args.config) == bool(args.restore):
-        parser.error("give either --config, to train, or --restore, to use a trained run")
+    if [bool(args.config), bool(args.restore), bool(args.compare)].count(True) != 1:
+        parser.error(
+            "give either --config, to train, --restore, to use a trained run, or --compare, "
+            "for two runs"
+        )
+    if args.compare and (args.eval or args.detect or args.data or args.out):
+        parser.error("--compare takes two runs, each judged on its own store, and nothing else")
     if args.restore and args.eval == bool(args.detect):
-        parser.error("--restore needs either --eval or --detect STORE")
+        parser.error("--restore needs either --eval or --detect VIDEO|DIR|STORE")
     if args.from_torch and not (args.config and args.eval):
         parser.error("--from-torch needs --config NAME and --eval")
     if args.config and (args.detect or args.eval and not args.from_torch):
         parser.error("--eval and --detect need --restore RUN")
     if args.detect and not args.out:
         parser.error("--detect needs --out DIR")
+    if not args.detect and (args.weights or args.threshold is not None):
+        parser.error("--threshold and --weights are for --detect")
     return args
 
 
@@ -67,6 +89,12 @@ def _seeds(text: str) -> list[int]:
     if not all(0 <= seed < 2**32 for seed in seeds):
         raise argparse.ArgumentTypeError("seeds are whole numbers from 0 to 2**32 - 1")
     return seeds
+
+
+def _score(text: str) -> float:
+    if not 0 <= (score := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no score; scores are from 0 to 1")
+    return score
 
 
 def _chunk(text: str) -> int | str:
@@ -107,15 +135,28 @@ def use(args: argparse.Namespace) -> None:
 
     if args.eval:
         run.evaluate(args.restore, args.data)
-    else:
-        run.detect(args.restore, args.detect, args.out)
+        return
+    data, files = args.detect, {}
+    if not run.is_store(data):
+        from featurize import own_videos
+
+        folder = args.out / ".features"
+        wanted = run.producers(args.restore)
+        data, files = own_videos.featurize(Path(data), folder, wanted, args.weights)
+    run.detect(args.restore, data, args.out, files, args.threshold)
+
+
+def compare(args: argparse.Namespace) -> None:
+    from semvad_jax import compare
+
+    compare.compare(*args.compare)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one sentence and status 2."""
     args = arguments(argv)
     try:
-        train(args) if args.config else use(args)
+        (train if args.config else compare if args.compare else use)(args)
     except BadInput as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

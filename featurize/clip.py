@@ -11,11 +11,13 @@ from typing import Any
 import open_clip
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils.logging import set_verbosity_error as tell_only_errors
 from safetensors import SafetensorError
 
 from semvad_jax.config import BadInput
 from semvad_jax.store_format import sha256
 
+tell_only_errors()  # not each try to reach the hub
 MODELS = {"clip-vit-b16": "ViT-B-16-quickgelu", "clip-vit-l14": "ViT-L-14-quickgelu"}
 TAG = "openai"
 FILE = "open_clip_model.safetensors"

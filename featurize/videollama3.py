@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.utils.logging import set_verbosity_error as tell_only_errors
 from safetensors import SafetensorError
 from transformers import (
     Qwen2Tokenizer,
@@ -27,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from semvad_jax.config import BadInput
 
+tell_only_errors()  # not each try to reach the hub
 NATIVE, REMOTE = "video_llama_3", "videollama3_qwen2"
 KEYMAP = {
     r"^model\.vision_encoder\.": "model.vision_model.",

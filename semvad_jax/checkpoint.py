@@ -4,6 +4,7 @@
 STEP/state/                 every array of the state by its path's name, first axis the seeds
 frozen.safetensors          class embeddings and text tower
 meta.json                   seeds, chunk width, class names, data set, producers of the features
+thresholds.json             where the run has normal val videos: see events.py
 """
 
 import errno
@@ -112,10 +113,7 @@ class Checkpoints:
         Raises BadInput where there is none, or where the seeds or the model are others.
         """
         step, wanted = self._step(), flatten(like)
-        reader = ocp.PyTreeCheckpointHandler()
-        saved = reader.metadata(self._folder(step)).tree  # pyright: ignore[reportArgumentType]
-        if {k: tuple(v.shape) for k, v in saved.items()} != {k: v.shape for k, v in wanted.items()}:
-            raise BadInput(f"{self.path} holds another model or other seeds than were asked for")
+        self._check(self._shapes(step), wanted)
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(wanted), clock=ocp.args.JsonRestore()
         )
@@ -123,17 +121,30 @@ class Checkpoints:
         return unflatten(like, found["state"]), found["clock"]
 
     def restore_params(self, like: PyTree) -> PyTree:
-        """The weights alone, of every seed: neither optimiser nor selected weights are read."""
-        wanted = flatten({"params": like})
+        """The weights alone, of every seed: neither optimiser nor selected weights are read.
+
+        Raises BadInput where there are none, or where the seeds or the model are others.
+        """
+        step, wanted = self._step(), flatten({"params": like})
+        saved = self._shapes(step)
+        self._check({k: v for k, v in saved.items() if k.startswith("params.")}, wanted)
         args = ocp.args.PyTreeRestore(
             item=wanted,
             restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
             partial_restore=True,
         )
-        step = self._step()
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             found = reader.restore(self._folder(step), args=args)
         return unflatten({"params": like}, found)["params"]
+
+    def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        reader = ocp.PyTreeCheckpointHandler()
+        saved = reader.metadata(self._folder(step)).tree  # pyright: ignore[reportArgumentType]
+        return {name: tuple(leaf.shape) for name, leaf in saved.items()}
+
+    def _check(self, saved: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Any]) -> None:
+        if saved != {name: leaf.shape for name, leaf in wanted.items()}:
+            raise BadInput(f"{self.path} holds another model or other seeds than were asked for")
 
     def _step(self) -> int:
         step = self.latest()

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from semvad_jax.checkpoint import write
+from semvad_jax.statistics import Interval, expected_maximum, paired_difference
 
 Metrics = Mapping[str, Mapping[str, Any]]  # {"selection/head/metric": `spread` over seeds}
 NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}
+BEST_OF = (1, 2, 3, 5, 10)  # seeds
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
@@ -70,6 +72,48 @@ def print_table(console: Console, title: str, metrics: Metrics, chosen: str | No
         _print(console, metrics, columns, [row for row in rows if row[1] == "class"], chosen)
     if chosen:
         console.print(f"* {chosen}: the head chosen on val at the last step")
+
+
+def print_selection(
+    console: Console, metrics: Metrics, metric: str, head: str, select_head: str
+) -> None:
+    """What selecting weights on the test videos adds, test − val over the same seeds, by head; and
+    what reporting the best of n seeds adds, by selection. Weights were selected by `select_head`,
+    `head` is the headline.
+    """
+    heads = [k.split("/")[1] for k in metrics if k.startswith("val/") and k.endswith(f"/{metric}")]
+    if heads:
+        console.print(
+            f"\nSelection optimism, {metric.upper()} of test − val, points (95 % t interval)\n"
+            f"Weights were selected by the {select_head} head"
+        )
+    for name in heads:
+        values = (
+            metrics[f"{selection}/{name}/{metric}"]["values"] for selection in ("test", "val")
+        )
+        mean, interval = paired_difference(*values)
+        console.print(f"  {name}: {100 * mean:+.2f} ({points(interval)})")
+    rows = {s: metrics[f"{s}/{head}/{metric}"] for s in NOTES if f"{s}/{head}/{metric}" in metrics}
+    seeds = max(len(row["values"]) for row in rows.values())
+    if seeds == 1:
+        return
+    console.print(f"\nExpected best of n seeds, {head} head, {metric.upper()}, per cent")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("selection", no_wrap=True)
+    shown = [n for n in BEST_OF if n <= seeds]
+    for n in shown:
+        table.add_column(f"n = {n}", justify="right", no_wrap=True)
+    for selection, row in rows.items():
+        best = expected_maximum(row["values"])
+        table.add_row(NOTES[selection], *(f"{100 * best[n - 1]:.2f}" for n in shown))
+    console.print(table)
+
+
+def points(interval: Interval | None) -> str:
+    """An interval of fractions, in points of a per cent."""
+    if interval is None:
+        return "too few seeds for an interval"
+    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
 def _print(

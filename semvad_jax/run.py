@@ -4,6 +4,10 @@ RUN/config.json    the resolved settings
 RUN/checkpoint/    see checkpoint.py
 RUN/metrics.jsonl  one line per evaluation and seed
 RUN/summary.json   the final metrics; RUN/eval.json: those of the last --eval
+RUN/report.html    the page; RUN/plots/: its drawings, where matplotlib is installed
+
+Where the run has normal val videos, RUN/checkpoint/thresholds.json: from which score on a snippet
+is an event, for each head.
 """
 
 import contextlib
@@ -11,7 +15,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -21,12 +25,13 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from semvad_jax import checkpoint, config, report, seeds, store
+from semvad_jax import checkpoint, config, report, run_page, seeds, store
 from semvad_jax import detect as detection
 from semvad_jax.config import BadInput, Config
 from semvad_jax.types import TrainState
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
+SHOWN = 5  # pages that --detect names
 STOPPED = 130  # exit status after Ctrl-C or SIGTERM
 
 
@@ -77,7 +82,9 @@ def train(
             state, clock = _train(program, state, *tools, clock["train"], begun)
     summary, chosen = _judge(program, state, meta, clock)
     report.write_summary(run / "summary.json", summary)
-    report.print_table(console, summary.title, summary.metrics, chosen)
+    detection.write_thresholds(run, program, state)
+    run_page.write_page(run, program, state, summary, chosen)
+    _tell(console, program, summary, chosen)
     console.print(
         f"{summary.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )
@@ -129,6 +136,16 @@ def _train(
 
 def evaluate(run: Path, data: str | None) -> None:
     """Judges RUN's checkpoint on its own store or on one of the same classes: RUN/eval.json."""
+    program, state, meta, clock = restore(run, data)
+    summary, chosen = _judge(program, state, meta, clock)
+    report.write_summary(run / "eval.json", summary)
+    _tell(Console(), program, summary, chosen)
+
+
+def restore(
+    run: Path, data: str | None = None
+) -> tuple[seeds.Program, TrainState, dict[str, Any], dict[str, float]]:
+    """RUN's last state, its program on its own store or `data`, its meta and its clock."""
     cfg, _, meta = checkpoint.read(run)
     features = open_store(data or cfg.data.store)
     cfg = config.resolve(_with_store(cfg, features), features)
@@ -136,21 +153,49 @@ def evaluate(run: Path, data: str | None) -> None:
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta |= {"dataset": features.info["dataset"]}
-    summary, chosen = _judge(program, program.adopt(state), meta, clock)
-    report.write_summary(run / "eval.json", summary)
-    report.print_table(Console(), summary.title, summary.metrics, chosen)
+    return program, program.adopt(state), meta, clock
 
 
-def detect(run: Path, data: str, out: Path) -> None:
-    """Scores the videos of a store with all seeds' last weights: OUT/<video>/scores.csv."""
+def is_store(data: str) -> bool:
+    """Whether --detect is given features; else videos, whose features must be made first."""
+    return data.startswith("tfds:") or (Path(data) / "store.json").is_file()
+
+
+def producers(run: Path) -> dict[str, Any]:
+    """What made the features that RUN was trained on; no device is touched, others may need it."""
+    path = run / "checkpoint" / "meta.json"
+    if not path.is_file():
+        raise BadInput(
+            f"{run} is not a run: {path} is missing; give a directory made by main.py --config"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))["producers"]
+
+
+def detect(
+    run: Path,
+    data: str,
+    out: Path,
+    files: Mapping[str, Path],
+    threshold: float | None,
+) -> None:
+    """Scores the videos of a store with all seeds' last weights: OUT/<video>/ scores.csv,
+    events.json and report.html.
+
+    `files` are those of the store's videos that are at hand, by name; `threshold` is used in place
+    of the run's own. Raises BadInput where the store has other producers than the run's.
+    """
     cfg, frozen, meta = checkpoint.read(run)
     features = open_store(data)
     detection.check_store(cfg, features)
+    detection.check_producers(run, meta["producers"], features)
     count = len(meta["weight_seeds"])
     with checkpoint.Checkpoints(run) as saved:
         params = saved.restore_params(seeds.abstract_params(cfg, count))
-    written = detection.detect(cfg, frozen, params, features, out)
-    print(f"{len(written)} videos scored by {count} seeds: {out}/<video>/scores.csv")
+    origin = detection.origin(run, cfg, count, threshold)
+    written = detection.detect(cfg, frozen, params, features, origin, out, files)
+    pages = "\n".join(f"  {folder / 'report.html'}" for folder in written[:SHOWN])
+    more = f"\n  and {len(written) - SHOWN} more" if len(written) > SHOWN else ""
+    print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n{pages}{more}")
 
 
 def _judge(
@@ -170,6 +215,14 @@ def _judge(
         metrics={name: report.spread(values) for name, values in found.items()},
     )
     return summary, report.val_head(latest, program.cfg.eval.metric)
+
+
+def _tell(
+    console: Console, program: seeds.Program, summary: report.Summary, chosen: str | None
+) -> None:
+    metric, select_head = program.cfg.eval.metric, program.cfg.eval.select_head
+    report.print_table(console, summary.title, summary.metrics, chosen)
+    report.print_selection(console, summary.metrics, metric, chosen or select_head, select_head)
 
 
 def _device() -> str:

@@ -1,0 +1,61 @@
+"""One video as all seeds see it, in the digits that are written.
+
+scores.csv, events.json and the page are made from the same rounded numbers, so that whoever
+computes from scores.csv arrives at the events and the page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+DECIMALS = 6  # of a score or a probability; seconds have three
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The n snippets of a video; scores and probabilities are means over seeds, in [0, 1].
+
+    `sd` is the sample SD over seeds, None for one seed. `classes` names the columns of
+    `probabilities`, the first one being normal; both are empty where the model has no class head.
+    A caption is '' where it is not known. `truth` holds (class, start, end) in frames, half-open;
+    None where it is not known where anomalies are, () where there are none.
+    """
+
+    video: str
+    edges: np.ndarray  # [n + 1] frame boundaries of the snippets
+    fps: float
+    mean: np.ndarray  # [n]
+    sd: np.ndarray | None  # [n]
+    classes: tuple[str, ...]
+    probabilities: np.ndarray  # [n, C]
+    captions: tuple[str, ...]
+    truth: tuple[tuple[str, int, int], ...] | None
+
+    @property
+    def snippets(self) -> int:
+        return len(self.mean)
+
+    @cached_property
+    def seconds(self) -> list[float]:
+        """The snippets' boundaries in seconds, [n + 1]."""
+        return [round(int(edge) / self.fps, 3) for edge in self.edges]
+
+    @cached_property
+    def named(self) -> list[str]:
+        """The most probable class of every snippet, '' without a class head."""
+        if not self.classes:
+            return [""] * self.snippets
+        return [self.classes[c] for c in self.probabilities.argmax(axis=1)]
+
+
+def written(values: np.ndarray) -> np.ndarray:
+    """Numbers as they stand in a file."""
+    digits = [float(f"{x:.{DECIMALS}f}") for x in values.ravel()]
+    return np.array(digits).reshape(values.shape)
+
+
+def distinct(texts: Sequence[str]) -> tuple[str, ...]:
+    """The texts in order, each once, without empty ones."""
+    return tuple(dict.fromkeys(filter(None, texts)))

