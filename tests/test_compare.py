@@ -49,6 +49,12 @@ def last(place):
     return {run: compare.judged(place / run, "last") for run in ("semvad", "mil")}
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Lines must not break where this machine's paths are long."""
+    monkeypatch.setenv("COLUMNS", "400")
+
+
 def printed(capsys, place, a, b):
     capsys.readouterr()
     main.main(["--compare", str(place / a), str(place / b)])
