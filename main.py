@@ -7,6 +7,7 @@ python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
+python main.py --study NAME [--data LABEL=STORE …]   a table or figure of the paper
 """
 
 import argparse
@@ -31,7 +32,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--restore", metavar="RUN", type=Path, help="use a trained run")
     add("--vmap-seeds", metavar="N", type=int, help="seeds trained side by side")
     add("--model", metavar="NAME", help="a file of semvad_jax/models (default: the config's)")
-    add("--data", metavar="STORE|tfds:DIR", help="feature store (default: the config's)")
+    add(
+        "--data",
+        metavar="STORE|tfds:DIR",
+        nargs="+",
+        action="extend",
+        help="feature store (default: the config's); --study: LABEL=STORE …",
+    )
     add("--out", metavar="DIR", type=Path, help="RUN (default: runs/<config>); --detect's output")
     add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
     add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")
@@ -63,12 +70,20 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="--detect: local weights for the featurizer, see featurize/run.py --help",
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
+    add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     args = parser.parse_args(argv)
-    if [bool(args.config), bool(args.restore), bool(args.compare)].count(True) != 1:
+    ways = (args.config and not args.study, args.restore, args.compare, args.study)
+    if [bool(way) for way in ways].count(True) != 1:
         parser.error(
-            "give either --config, to train, --restore, to use a trained run, or --compare, "
-            "for two runs"
+            "give either --config, to train, --restore, to use a trained run, --compare, "
+            "for two runs, or --study"
         )
+    if args.study and (args.eval or args.detect or args.from_torch or args.model):
+        parser.error("--study goes without --eval, --detect, --from-torch and --model")
+    if args.data and not args.study:
+        if len(args.data) > 1:
+            parser.error("--data takes one STORE; several, LABEL=STORE, are for --study")
+        args.data = args.data[0]
     if args.compare and (args.eval or args.detect or args.data or args.out):
         parser.error("--compare takes two runs, each judged on its own store, and nothing else")
     if args.restore and args.eval == bool(args.detect):
@@ -152,11 +167,24 @@ def compare(args: argparse.Namespace) -> None:
     compare.compare(*args.compare)
 
 
+def study(args: argparse.Namespace) -> None:
+    from semvad_jax import study, study_table
+
+    chosen, name = study.load(args.study), Path(args.study).stem
+    if not (args.vmap_seeds or args.seeds or args.data_seeds):
+        args.vmap_seeds = chosen.seeds
+    out = args.out or Path("runs") / "studies"
+    runs, home = args.out or out / (chosen.runs or name), args.out or out / name
+    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
+    study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, home)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one sentence and status 2."""
     args = arguments(argv)
     try:
-        (train if args.config else compare if args.compare else use)(args)
+        ways = {study: args.study, train: args.config, compare: args.compare, use: args.restore}
+        next(way for way, asked in ways.items() if asked)(args)
     except BadInput as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

@@ -45,10 +45,11 @@ def write_plots(folder: Path, data: RunData) -> None:
     folder.mkdir(exist_ok=True)
     with matplotlib.rc_context(STYLE):
         for name, draw in drawings.items():
-            _write(folder, name, draw)
+            save(folder, name, draw)
 
 
-def _write(folder: Path, name: str, draw: "Drawing") -> None:
+def save(folder: Path, name: str, draw: "Drawing") -> None:
+    """FOLDER/NAME.png and FOLDER/NAME.svg of what `draw` puts on its axes."""
     from matplotlib.figure import Figure  # without pyplot: no display is looked for
 
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")

@@ -43,8 +43,9 @@ def train(
     data_seeds: list[int],
     chunk: int | Literal["auto"] | None,
     resume: bool,
+    tell: bool = True,
 ) -> None:
-    """Trains all seeds into RUN, or goes on with it, and prints the table.
+    """Trains all seeds into RUN, or goes on with it, and prints the table where it is to `tell`.
 
     Ctrl-C or SIGTERM ends the interval under way, saves and exits. Raises BadInput where RUN
     exists and is not resumed, or was begun with other settings.
@@ -84,7 +85,8 @@ def train(
     report.write_summary(run / "summary.json", summary)
     detection.write_thresholds(run, program, state)
     run_page.write_page(run, program, state, summary, chosen)
-    _tell(console, program, summary, chosen)
+    if tell:
+        _tell(console, program, summary, chosen)
     console.print(
         f"{summary.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )

@@ -49,23 +49,6 @@ def whole(ten, tmp_path_factory):
     return read_info(out)["sha256"]
 
 
-def kill_and_resume(kills, folder):
-    script = [sys.executable, str(ROOT / "tests/kill_and_resume.py"), str(kills), str(folder)]
-    found = subprocess.run(script, capture_output=True, text=True, timeout=900)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert f"{kills} of {kills} identical" in found.stdout
-    print(found.stdout)
-
-
-def test_killed_and_resumed_it_ends_in_the_same_store(ten):
-    kill_and_resume(3, ten)
-
-
-@pytest.mark.slow
-def test_killed_at_many_moments_it_ends_in_the_same_store(ten):
-    kill_and_resume(20, ten)
-
-
 def test_shards_and_one_call_for_the_rest_make_the_same_store(ten, whole, tmp_path, capsys):
     out = tmp_path / "store"
     for share in ("0/3", "1/3", "2/3"):
@@ -87,23 +70,6 @@ def test_shards_are_stable_and_share_out_every_video(ten, tmp_path):
     assert sorted(sum(shares, [])) == sorted(shard([])) and all(shares)
     # by SHA-256 of the name, so the same on every machine and for any list that has these videos
     assert shares[0] == ["v3", "v4", "v9"]
-
-
-@pytest.mark.slow
-def test_two_ray_actors_make_the_same_store(ten, whole, tmp_path):
-    pytest.importorskip("ray", reason="needs the extra ray")
-    script = [sys.executable, str(ROOT / "featurize/run.py")]
-    out = tmp_path / "store"
-    found = subprocess.run(
-        [*script, *command(Path(os.path.relpath(ten)), out, "--engine", "ray")],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert read_info(out)["sha256"] == whole
-    assert found.stdout.count("2 actors of Ray") == len(EACH)
 
 
 def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
@@ -340,30 +306,3 @@ def test_a_dry_run_of_what_is_not_there_tells_the_list(tmp_path, capsys):
     assert run.main(command(tmp_path, tmp_path / "store", "--dry-run")) == 0
     told = capsys.readouterr().out
     assert "2 videos of" in told and "15 snippets" in told and "unknown" in told
-
-
-PEAK = """
-import resource, sys
-sys.path.insert(0, sys.argv.pop(1))
-from featurize import run
-assert run.main(sys.argv[1:]) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-@pytest.mark.slow
-def test_memory_of_the_image_stage_stays_flat(tmp_path):
-    peaks = []
-    for minutes in (1, 60):
-        folder = tmp_path / str(minutes)
-        (folder / "videos").mkdir(parents=True)
-        render(folder / "videos" / "a.mp4", minutes * 600, (144, 192))
-        (folder / "videos.csv").write_text(
-            "video,split,label,frames,anomaly_intervals\na,train,Normal,,\nb,train,Riot,,\n"
-        )
-        more = ["--stages", "visual"]
-        script = [sys.executable, "-c", PEAK, str(ROOT), *command(folder, folder / "s", *more)]
-        found = subprocess.run(script, capture_output=True, text=True, timeout=600)
-        assert found.returncode == 0, found.stderr
-        peaks.append(int(found.stdout.split()[-1]))
-    assert peaks[1] < 1.1 * peaks[0]

@@ -1,0 +1,33 @@
+"""Table 12: σ-greedy selection of snippets, off and on.
+
+    python main.py --study table12 [--data demo=demo ucf_captions=features/ucf_captions …]
+
+Cost: four runs a store; see table10.py.
+"""
+
+from semvad_jax.study import Figure, Row, Study
+
+
+def settings(model: str, on: bool) -> tuple[str, ...]:
+    return (f"model.name={model}", f"loss.sigma_greedy={on}")
+
+
+study = Study(
+    title="Table 12: σ-greedy",
+    rows=(
+        Row("vadclip", "VadCLIP", settings("vadclip", False), {"ucf/auc": Figure(86.26, 0.917)}),
+        Row(
+            "vadclip_sigma",
+            "VadCLIP, σ-greedy",
+            settings("vadclip", True),
+            {"ucf/auc": Figure(86.12, 0.694)},
+        ),
+        Row("semvad", "SemVAD", settings("semvad", False), {"ucf/auc": Figure(87.21, 0.462)}),
+        Row(
+            "semvad_sigma",
+            "SemVAD, σ-greedy",
+            settings("semvad", True),
+            {"ucf/auc": Figure(87.08, 0.248)},
+        ),
+    ),
+)

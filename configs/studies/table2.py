@@ -1,0 +1,35 @@
+"""Table 2: coarse results, frame AUC (UCF-Crime) or AP (XD-Violence).
+
+    python main.py --study table2 [--data ucf=features/ucf xd=features/xd]
+
+`MIL` is our two-layer scorer; the paper's other baselines are not here yet, their lines are the
+paper's alone. It does not say which features its baselines had. Cost: three runs a store; see
+table10.py.
+"""
+
+from semvad_jax.study import Figure, Row, Study
+
+
+def both(ucf: Figure, xd: Figure) -> dict[str, Figure]:
+    return {"ucf/auc": ucf, "xd/ap": xd}
+
+
+DEEP_MIL = both(Figure(75.58, 0.77, 77.92), Figure(73.24, 1.22, 75.18))
+UR_DMU = both(Figure(85.52, 0.744, 86.75), Figure(79.22, 1.206, 82.41))
+CLIP_TSA = both(Figure(85.02, 0.466, 87.58), Figure(79.83, 1.05, 82.17))
+PEL4VAD = both(Figure(85.21, 0.366, 86.76), Figure(84.21, 0.31, 85.59))
+VADCLIP = both(Figure(86.26, 0.918, 88.02), Figure(83.20, 1.53, 84.51))
+SEMVAD = both(Figure(87.21, 0.462, 88.48), Figure(84.66, 1.26, 86.55))
+
+study = Study(
+    title="Table 2: coarse results",
+    rows=(
+        Row("deep_mil", "DeepMIL", paper=DEEP_MIL),
+        Row("ur_dmu", "UR-DMU", paper=UR_DMU),
+        Row("clip_tsa", "CLIP-TSA", paper=CLIP_TSA),
+        Row("pel4vad", "PEL4VAD", paper=PEL4VAD),
+        Row("mil", "MIL (ours)", ("model.name=mil",)),
+        Row("vadclip", "VadCLIP", ("model.name=vadclip",), VADCLIP),
+        Row("semvad", "SemVAD", ("model.name=semvad",), SEMVAD),
+    ),
+)

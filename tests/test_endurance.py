@@ -1,0 +1,77 @@
+"""What takes minutes: kills at random moments, Ray's actors, an hour of video."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featurize.job import EACH
+from semvad_jax.store_format import read_info
+from tests import test_operation
+from tests.test_operation import ROOT, command
+from tests.test_videos import render
+
+ten, whole = test_operation.ten, test_operation.whole
+
+
+def kill_and_resume(kills, folder):
+    script = [sys.executable, str(ROOT / "tests/kill_and_resume.py"), str(kills), str(folder)]
+    found = subprocess.run(script, capture_output=True, text=True, timeout=900)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"{kills} of {kills} identical" in found.stdout
+    print(found.stdout)
+
+
+def test_killed_and_resumed_it_ends_in_the_same_store(ten):
+    kill_and_resume(3, ten)
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_it_ends_in_the_same_store(ten):
+    kill_and_resume(20, ten)
+
+
+@pytest.mark.slow
+def test_two_ray_actors_make_the_same_store(ten, whole, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    script = [sys.executable, str(ROOT / "featurize/run.py")]
+    out = tmp_path / "store"
+    found = subprocess.run(
+        [*script, *command(Path(os.path.relpath(ten)), out, "--engine", "ray")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert read_info(out)["sha256"] == whole
+    assert found.stdout.count("2 actors of Ray") == len(EACH)
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, sys.argv.pop(1))
+from featurize import run
+assert run.main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_the_image_stage_stays_flat(tmp_path):
+    peaks = []
+    for minutes in (1, 60):
+        folder = tmp_path / str(minutes)
+        (folder / "videos").mkdir(parents=True)
+        render(folder / "videos" / "a.mp4", minutes * 600, (144, 192))
+        (folder / "videos.csv").write_text(
+            "video,split,label,frames,anomaly_intervals\na,train,Normal,,\nb,train,Riot,,\n"
+        )
+        more = ["--stages", "visual"]
+        script = [sys.executable, "-c", PEAK, str(ROOT), *command(folder, folder / "s", *more)]
+        found = subprocess.run(script, capture_output=True, text=True, timeout=600)
+        assert found.returncode == 0, found.stderr
+        peaks.append(int(found.stdout.split()[-1]))
+    assert peaks[1] < 1.1 * peaks[0]

@@ -1,0 +1,425 @@
+"""Studies: what they train, what they print beside the paper's figures, what they refuse."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import make_store
+
+import main
+from semvad_jax import config, seeds, store, study, study_table
+from semvad_jax import run as runs
+
+ROOT = Path(__file__).parent.parent
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.py"))
+CONFIG = """
+from semvad_jax.config import *
+config = Config(
+    data=DataConfig(dataset="synthetic", val_fraction=0.25),
+    model=ModelConfig(dim=4, length=8, layers=1),
+    train=TrainConfig(batch=8, epochs=2, lr=1e-3),
+    eval=EvalConfig(every=0, crop=0),
+)
+"""
+STUDY = """
+from semvad_jax.study import Figure, Row, Study
+FIGURES = {{"ucf/auc": Figure(86.26, 0.918), "b/auc": Figure(1.25)}}
+study = Study(
+    title="A small one",
+    metrics=("headline", "map"),
+    rows=(
+        Row("theirs", "theirs alone", paper={{"ucf/auc": Figure(75.58, 0.77, 77.92)}}),
+        Row("mil", "MIL {{}}", ("model.name=mil",), FIGURES),
+        {more}
+    ),
+    {fields}
+)
+"""
+VADCLIP = 'Row("vadclip", "VadCLIP", ("model.name=vadclip",), {"ucf/map": Figure(6.95, 1.44)}),'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("study")
+    make_store(place / "store", train=32, test=8, lengths=(5, 8, 11))
+    make_store(place / "other", train=32, test=8, lengths=(5, 8, 11), seed=1)
+    (place / "tiny.py").write_text(CONFIG)
+    for name, more, fields in (
+        ("small", VADCLIP, ""),
+        ("drawn", "", 'kind="seeds", runs="small"'),
+        ("pairs", "", 'kind="grid", seeds=2'),
+        ("moved", "", 'kind="transfer"'),
+        ("labels", "", "by_label=True, data={}, needs='give --data a=STORE'"),
+    ):
+        (place / f"{name}.py").write_text(STUDY.format(more=more, fields=fields))
+    return place
+
+
+def command(place, name, out, *more, data=("demo=store",)):
+    given = [f"{text.partition('=')[0]}={place / text.partition('=')[2]}" for text in data]
+    start = ["--study", str(place / f"{name}.py"), "--config", str(place / "tiny.py")]
+    return [*start, "--data", *given, "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def small(place):
+    """The study, interrupted in its second run, then ended; and which runs the rest trained."""
+    whole, train, trained = seeds.Program.train, runs.train, []
+
+    def interrupted(program, state):
+        for interval in whole(program, state):
+            if program.cfg.model.name == "vadclip":
+                os.kill(os.getpid(), signal.SIGINT)
+            yield interval
+
+    def counted(cfg, run, *more, **options):
+        trained.append(run.name)
+        train(cfg, run, *more, **options)
+
+    argv = command(place, "small", place / "out", "--vmap-seeds", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeds.Program, "train", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main.main(argv)
+    assert ended.value.code == 130 and not (place / "out" / "study.json").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "train", counted)
+        main.main(argv)
+    return place / "out", trained
+
+
+def words(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_an_interrupted_study_trains_only_what_is_missing(small, place, monkeypatch):
+    out, trained = small
+    assert trained == ["vadclip"]
+    monkeypatch.setattr(runs, "train", None)
+    before = (out / "study.json").read_bytes()
+    main.main(command(place, "small", out, "--vmap-seeds", "2", "--resume"))
+    assert (out / "study.json").read_bytes() == before
+
+
+def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    main.main(command(place, "small", out, "--vmap-seeds", "2"))
+    told = words(capsys)
+    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    for name in ("mil", "vadclip"):
+        summary = json.loads((out / "demo" / name / "summary.json").read_text())
+        assert rows[name]["weight_seeds"] == summary["weight_seeds"] == [9, 234]
+        assert {f"{s}/auc" for s in ("last", "val", "test")} <= {
+            "/".join(key.split("/")[::2]) for key in rows[name]["metrics"]
+        }
+        for key, value in rows[name]["metrics"].items():
+            low, high = value.pop("t_interval")
+            assert value == summary["metrics"][key]
+            # t of one degree of freedom at 97.5 %
+            half = 12.706204736 * value["sd"] / 2**0.5
+            assert (low, high) == pytest.approx((value["mean"] - half, value["mean"] + half))
+            assert f"{100 * value['mean']:.2f} ± {100 * value['sd']:.2f}" in told
+            if key.startswith("last/"):
+                shown = f"{100 * value['mean']:.2f} ± {100 * value['sd']:.2f} {100 * half:.2f} "
+                assert shown in told
+    assert "metrics" not in rows["theirs"]
+    assert rows["theirs"]["paper_per_cent"] == {"auc": {"mean": 75.58, "sd": 0.77, "best": 77.92}}
+    assert "75.58 ± 0.77*" in told and "86.26 ± 0.918*" in told and "6.95 ± 1.44*" in told
+    assert "n = 2 seeds" in told and "77.92*" in told and "average mAP" in told
+    assert "other inputs; here: data set synthetic, vision unknown" in told
+
+
+def test_one_head_for_a_table_is_chosen_on_val(small):
+    out, _ = small
+    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    lines = [
+        json.loads(line)
+        for line in (out / "demo" / "vadclip" / "metrics.jsonl").read_text().splitlines()
+    ]
+    means = {
+        head: np.mean([line[f"val/{head}/auc"] for line in lines[-2:]])
+        for head in ("binary", "class")
+    }
+    chosen = max(means, key=lambda head: means[head])
+    assert f"last/{chosen}/auc" in rows["vadclip"]["metrics"]
+    assert "last/binary/auc" in rows["mil"]["metrics"]  # it has no other
+
+
+def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkeypatch, capsys):
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
+    told = words(capsys)
+    metrics = json.loads((out / "demo" / "mil" / "summary.json").read_text())["metrics"]
+    shown = [
+        [f"{100 * metrics[f'{s}/binary/auc']['values'][k]:.2f}" for s in ("last", "val", "test")]
+        for k in (0, 1)
+    ]
+    assert "9, 9 " + " ".join(shown[0]) in told and "234, 234 " + " ".join(shown[1]) in told
+
+
+def test_a_drawing_of_the_seeds(small, place, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "last step" in (out / "demo.svg").read_text()
+
+
+def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
+    main.main(command(place, "pairs", tmp_path))
+    summary = json.loads((tmp_path / "demo" / "mil" / "summary.json").read_text())
+    assert summary["weight_seeds"] == [9, 9, 234, 234]
+    assert summary["data_seeds"] == [9, 234, 9, 234]
+    told, values = words(capsys), summary["metrics"]["last/binary/auc"]["values"]
+    assert "data seed 9 234" in told
+    assert "234 " + " ".join(f"{100 * v:.2f}" for v in values[2:]) in told
+    split = study_table.variance_split(np.reshape(values, (2, 2)))
+    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
+    assert row["sd_from"]["last"] == split
+    assert f"weight seed {100 * split['weight seed']:.2f}" in told
+    assert row["metrics"]["last/binary/auc"]["t_interval"] is None  # the pairs share seeds
+    assert "n = 4 pairs of seeds" in told
+
+
+def test_the_split_of_a_grids_variance():
+    weight, order = np.array([0.0, 3.0, 6.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    split = study_table.variance_split(weight[:, None] + order)
+    assert split["both together"] == pytest.approx(0, abs=1e-12)
+    assert split["weight seed"] == pytest.approx(3) and split["data seed"] == pytest.approx(
+        1.2909944
+    )
+    split = study_table.variance_split(np.array([[0.0, 2.0], [2.0, 0.0]]))  # no main effect
+    assert split == {"weight seed": 0, "data seed": 0, "both together": pytest.approx(2)}
+    rng = np.random.default_rng(0)
+    draws = [
+        study_table.variance_split(
+            3 * rng.standard_normal((8, 1))
+            + rng.standard_normal((1, 8))
+            + rng.standard_normal((8, 8))
+        )
+        for _ in range(400)
+    ]
+    found = {k: np.mean([d[k] ** 2 for d in draws]) for k in draws[0]}
+    assert found["weight seed"] == pytest.approx(9, rel=0.15)
+    assert found["data seed"] == pytest.approx(1, rel=0.15)
+    assert found["both together"] == pytest.approx(1, rel=0.05)
+
+
+def test_stores_side_by_side_in_one_table(place, tmp_path, capsys):
+    main.main(command(place, "labels", tmp_path, "--seeds", "7", data=("a=store", "b=other")))
+    told = words(capsys)
+    rows = json.loads((tmp_path / "study.json").read_text())["rows"]
+    assert [row["label"] for row in rows[1:]] == ["MIL a", "MIL b"]
+    assert [row["paper_per_cent"] for row in rows[1:]] == [
+        {},
+        {"auc": {"mean": 1.25, "sd": None, "best": None}},
+    ]
+    for label in ("a", "b"):
+        metrics = json.loads((tmp_path / label / "mil" / "summary.json").read_text())["metrics"]
+        mean = metrics["last/binary/auc"]["mean"]
+        assert f"MIL {label} {100 * mean:.2f} – " in told
+    assert told.count("1.25*") == 1
+
+
+def test_transfer_is_the_run_judged_on_the_other_store(small, place, tmp_path, capsys):
+    out, _ = small
+    os.rename(out / "demo", tmp_path / "a")  # runs of the same settings, by another label
+    try:
+        argv = ["moved", tmp_path, "--vmap-seeds", "2"]
+        main.main(command(place, *argv, data=("a=store", "b=other")))
+        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
+        assert [row["data"] for row in rows] == ["a → b"] * 2 + ["b → a"] * 2
+        runs.evaluate(tmp_path / "a" / "mil", str(place / "other"))  # the lists are the same
+        judged = json.loads((tmp_path / "a" / "mil" / "eval.json").read_text())["metrics"]
+        assert list(rows[1]["metrics"]) == ["last/binary/auc"]
+        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+            judged["last/binary/auc"]["values"]
+        )
+        assert "a → b" in words(capsys)
+        main.main(command(place, *argv, data=("a=store",)))
+        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
+        own = json.loads((tmp_path / "a" / "mil" / "summary.json").read_text())["metrics"]
+        assert rows[1]["data"] == "a → a"
+        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+            own["last/binary/auc"]["values"]
+        )
+        assert "judged on the store it was trained on" in words(capsys)
+    finally:
+        os.rename(tmp_path / "a", out / "demo")
+
+
+def test_transfer_needs_features_of_the_same_kind(place, tmp_path, capsys):
+    make_store(tmp_path / "wide", train=32, test=8, lengths=(5, 8, 11), widths=(13, 10))
+    told = refused(
+        capsys,
+        command(place, "moved", tmp_path / "x", data=("a=store", f"b={tmp_path / 'wide'}")),
+    )
+    assert "has feature_dim" in told and not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def paper_like(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("like") / "store", dataset="ucf", lengths=(5,))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
+    chosen = study.load(path.stem)
+    assert (runs_of := chosen.runs) == "" or study.load(runs_of)
+    assert len({row.name for row in chosen.rows}) == len(chosen.rows)
+    demo = store.open(ROOT / "demo")
+    found = []
+    for row in chosen.rows:
+        assert row.overrides is not None or row.paper
+        assert all(key.split("/")[1].startswith(("auc", "ap", "map")) for key in row.paper)
+        if row.overrides is not None:
+            cfg = study.settings(row, "demo", demo, None, ())
+            assert (cfg.model.dim, cfg.data.store) == (64, str(demo.path))
+            assert study.settings(row, "any", paper_like, None, ()).train.epochs in (9, 10)
+            found.append(cfg)
+    assert len(set(found)) == len(found) > 0
+    if chosen.runs:  # the same rows by the same names
+        theirs = {row.name: row.overrides for row in study.load(chosen.runs).rows}
+        assert all(theirs[r.name] == r.overrides for r in chosen.rows if r.overrides)
+    main.arguments(["--study", path.stem])
+
+
+def test_the_base_of_a_rows_settings(paper_like, place):
+    row = study.Row("mil", "MIL", ("model.name=mil",))
+    features = store.open(place / "store")
+    assert study.settings(row, "ucf_captions", features, None, ()).model.length == 16
+    assert study.settings(row, "x", paper_like, None, ()).model.length == 256
+    cfg = study.settings(row, "x", features, None, ("train.epochs=3",))
+    assert (cfg.model.length, cfg.data.dataset, cfg.train.epochs) == (64, "synthetic", 3)
+    assert study.settings(row, "x", features, "ucf", ()).model.length == 256
+
+
+def test_tables_10_to_13_switch_what_they_say(paper_like):
+    def of(name):
+        return [study.settings(r, "x", paper_like, None, ()) for r in study.load(name).rows]
+
+    modules = [(c.model.name, c.model.attention, c.model.mixer, c.loss.sem) for c in of("table10")]
+    assert modules == [
+        ("vadclip", None, None, None),
+        ("semvad", False, False, 0),
+        ("semvad", True, False, 0),
+        ("semvad", True, True, 0),
+        ("semvad", True, True, 1),
+    ]
+    greedy = [(c.model.name, c.loss.sigma_greedy) for c in of("table12")]
+    assert greedy == [(m, on) for m in ("vadclip", "semvad") for on in (False, True)]
+    assert [c.model.qkv for c in of("table13")] == [False, True]
+    whole = config.resolve(config.load("ucf", [f"data.store={paper_like.path}"]), paper_like)
+    assert config.resolve(of("table10")[-1], paper_like) == whole
+
+
+def test_the_papers_figures_of_table_2_and_3():
+    shown = {
+        row.label: [(f.mean, f.sd, f.best) for f in row.paper.values()]
+        for row in study.load("table2").rows
+    }
+    assert shown == {
+        "DeepMIL": [(75.58, 0.77, 77.92), (73.24, 1.22, 75.18)],
+        "UR-DMU": [(85.52, 0.744, 86.75), (79.22, 1.206, 82.41)],
+        "CLIP-TSA": [(85.02, 0.466, 87.58), (79.83, 1.05, 82.17)],
+        "PEL4VAD": [(85.21, 0.366, 86.76), (84.21, 0.31, 85.59)],
+        "MIL (ours)": [],
+        "VadCLIP": [(86.26, 0.918, 88.02), (83.20, 1.53, 84.51)],
+        "SemVAD": [(87.21, 0.462, 88.48), (84.66, 1.26, 86.55)],
+    }
+    semvad = study.load("table3").rows[-1].paper
+    assert (semvad["ucf/map"].mean, semvad["ucf/map"].sd) == (8.1, 1.19)
+    assert [semvad[f"ucf/map@0.{k}"].mean for k in range(1, 6)] == [15.49, 10.625, 7.35, 4.27, 2.92]
+    assert [semvad[f"xd/map@0.{k}"].mean for k in range(1, 6)] == [
+        44.41,
+        36.95,
+        29.91,
+        24.34,
+        19.07,
+    ]
+    # the mean of the five is the average that the paper prints, but for its rounding
+    for row in study.load("table3").rows:
+        for name in ("ucf", "xd"):
+            parts = [row.paper[f"{name}/map@0.{k}"].mean for k in range(1, 6)]
+            assert row.paper[f"{name}/map"].mean == pytest.approx(np.mean(parts), abs=0.7)
+
+
+def test_which_inputs_are_the_papers():
+    def features(dataset, **flags):
+        info = {"dataset": dataset, "producers": {"flags": flags}}
+        return type("Features", (), {"info": info})
+
+    clip = {"vision": "clip-vit-b16", "text": "clip-vit-l14"}
+    assert study.differing(features("ucf", captioner="videollama3-7b", **clip)) == ()
+    assert study.differing(features("xd", captioner="release", **clip)) == ()
+    small = features("ucf", captioner="videollama3-2b", **clip)
+    assert study.differing(small) == ("captioner videollama3-2b",)
+    assert study.differing(small, "videollama3-2b") == ()
+    demo = study.differing(store.open(ROOT / "demo"))
+    assert demo[0] == "data set demo" and "vision efficientnet-lite0" in demo
+
+
+def refused(capsys, argv):
+    with pytest.raises(SystemExit) as ended:
+        main.main(argv)
+    told = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and told.startswith("error: ") and "\n" not in told
+    return told
+
+
+def test_mistakes_end_in_one_sentence(small, place, tmp_path, capsys):
+    told = refused(capsys, ["--study", "table99"])
+    assert "no study" in told and "table10" in told
+    told = refused(capsys, command(place, "small", tmp_path, data=("demo=none",)))
+    assert str(place / "none") in told
+    for bad in ("store", "=store", "a/b=store", "a="):
+        assert "LABEL=STORE" in refused(capsys, ["--study", "table2", "--data", bad])
+    told = refused(capsys, ["--study", "table2", "--data", "a=demo", "--data", "a=demo"])
+    assert "each label once" in told
+    assert "VideoLLaMA 3 2B and 7B" in refused(capsys, ["--study", "table8"])
+    told = refused(capsys, command(place, "small", tmp_path, "--set", "model.name=semvad"))
+    assert "model.name" in told
+    told = refused(capsys, command(place, "small", tmp_path, "--set", "train.epoch=1"))
+    assert "did you mean 'train.epochs'" in told
+    told = refused(capsys, command(place, "pairs", tmp_path, "--vmap-seeds", "1"))
+    assert "a grid needs two" in told
+    told = refused(capsys, command(place, "pairs", tmp_path, "--seeds", "1,1"))
+    assert "once" in told
+    assert not list(tmp_path.iterdir())
+    out, _ = small
+    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "3"))
+    assert "was begun with other settings" in told
+    (place / "broken.py").write_text("study = 3\n")
+    assert "must define" in refused(capsys, ["--study", str(place / "broken.py")])
+
+
+def test_a_store_made_anew_is_not_mistaken_for_the_old(small, place, capsys):
+    out, _ = small
+    path = out / "demo" / "mil" / "checkpoint" / "meta.json"
+    before = path.read_text()
+    path.write_text(before.replace('"vision": "synthetic"', '"vision": "another"'))
+    assert path.read_text() != before
+    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
+    path.write_text(before)
+    assert "was trained on other features" in told
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--config", "demo", "--data", "a", "b"],
+        ["--study", "table2", "--restore", "runs/demo"],
+        ["--study", "table2", "--eval"],
+        ["--study", "table2", "--model", "mil"],
+    ],
+)
+def test_what_does_not_go_together(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.arguments(argv)
+    assert ended.value.code == 2 and "error: " in capsys.readouterr().err
