@@ -14,7 +14,8 @@ import main
 from semvad_jax import config, data, evaluate, seeds, store, train
 from semvad_jax.config import BadInput
 
-SEEDS = [9, 234, 42]
+# None has two evaluations within rounding of each other: another compilation would take either.
+SEEDS = [9, 234, 34]
 PATIENCE = 3
 SMALL = [
     "model.dim=8", "model.length=16", "model.layers=1", "train.batch=32", "train.epochs=5",
