@@ -5,11 +5,9 @@ One file without anything from elsewhere, and without a script.
 
 import math
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from semvad_jax import plots, seeds
@@ -19,7 +17,7 @@ from semvad_jax.report import BEST_OF, NOTES, Summary, points
 from semvad_jax.run_data import Panel, RunData, run_data, shares
 from semvad_jax.statistics import expected_maximum, mean_interval, paired_difference
 from semvad_jax.types import TrainState
-from semvad_jax.video_page import TEMPLATES, clock
+from semvad_jax.video_page import template
 
 WIDTH, HEIGHT = 1000, 500  # units of a drawing
 COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
@@ -47,22 +45,9 @@ def write_page(
     write(run / "report.html", render(data, summary, drawn))
 
 
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["clock"] = clock
-    return environment.get_template("run.html")
-
-
 def render(data: RunData, summary: Summary, drawn: bool) -> str:
     """The page as HTML; `drawn` tells whether the plots are there as files too."""
-    return _template().render(
+    return template("run.html").render(
         data=data,
         summary=summary,
         pairs=list(zip(summary.weight_seeds, summary.data_seeds, strict=True)),

@@ -46,7 +46,8 @@ def address(video: Path, folder: Path) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page's template: everything escaped, nothing undefined."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -57,13 +58,13 @@ def _template() -> jinja2.Template:
     compact = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
     environment.policies["json.dumps_kwargs"] = compact
     environment.filters["clock"] = clock
-    return environment.get_template("video.html")
+    return environment.get_template(name)
 
 
 def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address: str | None) -> str:
     """The page as HTML; `address` is the video's, None where it is not at hand."""
     looks = _looks(timeline, events)
-    return _template().render(
+    return template("video.html").render(
         timeline=timeline,
         events=events,
         origin=origin,
