@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from featurize.job import USUAL_FPS, Job
-from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo
+from featurize.job import Job
+from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 
 SAMPLE_SNIPPETS = 32  # of one video: a short measurement
 SAMPLE_VIDEOS = 20  # tried until one can be read

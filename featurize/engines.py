@@ -16,13 +16,13 @@ from semvad_jax.config import BadInput
 SPARE = 2
 
 
-def local(job: Job, stage: str) -> Iterator[tuple[Entry, int]]:
-    """Every video in order, and the number of its snippets that were worked on."""
+def local(job: Job, stage: str) -> Iterator[int]:
+    """For every video in order the number of its snippets that were worked on."""
     for entry in job.entries:
-        yield entry, job.make(stage, entry)
+        yield job.make(stage, entry)
 
 
-def ray(job: Job, stage: str) -> Iterator[tuple[Entry, int]]:
+def ray(job: Job, stage: str) -> Iterator[int]:
     """The same in the order of completion, by actors of a Ray cluster or of this machine.
 
     The machines of a cluster need the videos and STORE.work at the same place. Without a GPU there
@@ -54,7 +54,7 @@ def ray(job: Job, stage: str) -> Iterator[tuple[Entry, int]]:
     for row in rows:
         if row["mistake"]:
             raise BadInput(row["mistake"])
-        yield entries[row["video"]], int(row["snippets"])
+        yield int(row["snippets"])
 
 
 class Worker:
@@ -78,7 +78,7 @@ class Worker:
             snippets = self._job.make(self._stage, self._entries[video])
         except BadInput as error:
             mistake = str(error)
-        return {"video": [video], "snippets": [snippets], "mistake": [mistake]}
+        return {"snippets": [snippets], "mistake": [mistake]}
 
 
 def _anywhere(arguments: argparse.Namespace) -> argparse.Namespace:

@@ -15,12 +15,11 @@ import numpy as np
 from featurize import class_captions, producers, releases, sources
 from featurize.pieces import Pieces, digest
 from featurize.releases import ReleaseCaptions, ReleaseVision
-from featurize.sources import Entry, Source, UnreadableVideo, edges
+from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.config import BadInput
 
 SOURCES = {"ucf": sources.ucf, "xd": sources.xd, "folder": sources.folder}
 EACH = ("visual", "captions", "text")  # the stages that work video by video
-USUAL_FPS = 25.0  # of a video that is not at hand and whose rate the data set does not tell
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 

@@ -7,9 +7,9 @@ import numpy as np
 from rich.progress import track
 
 from featurize import class_captions, releases, sources
-from featurize.job import USUAL_FPS, Job
+from featurize.job import Job
 from featurize.producers import flags
-from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo
+from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 from semvad_jax.config import BadInput
 from semvad_jax.store import Video, Writer
 

@@ -52,7 +52,7 @@ def each(job: Job, stage: str) -> None:
     begun, done = 0.0, 0
     with Progress(*columns, rate, TimeRemainingColumn()) as progress:
         task = progress.add_task(stage, total=len(job.entries), rate=0.0)
-        for _, snippets in engine(job, stage):
+        for snippets in engine(job, stage):
             # the first one's time has the loading of the model in it
             done, begun = (done + snippets, begun) if begun else (0, time.perf_counter())
             progress.update(task, advance=1, rate=done / (time.perf_counter() - begun + 1e-3))

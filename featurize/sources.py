@@ -43,6 +43,7 @@ XD_CODES = {
 }
 XD_FPS = 24.0
 SNIPPET_FRAMES = 16
+USUAL_FPS = 25.0  # where neither the data set nor the file tells the rate
 ENDINGS = {f".{name}" for name in "mp4 m4v mov avi mkv webm mpg mpeg wmv flv ts".split()}
 Intervals = tuple[tuple[str, int, int], ...]
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")

@@ -8,9 +8,7 @@ import av.container
 import numpy as np
 from av.error import FFmpegError
 
-from featurize.sources import UnreadableVideo
-
-USUAL_FPS = 25.0  # where neither the data set nor the file tells the rate
+from featurize.sources import USUAL_FPS, UnreadableVideo
 
 
 def announced(path: Path) -> tuple[int, float]:
