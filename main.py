@@ -171,12 +171,16 @@ def study(args: argparse.Namespace) -> None:
     from semvad_jax import study, study_table
 
     chosen, name = study.load(args.study), Path(args.study).stem
-    if not (args.vmap_seeds or args.seeds or args.data_seeds):
-        args.vmap_seeds = chosen.seeds
-    out = args.out or Path("runs") / "studies"
-    runs, home = args.out or out / (chosen.runs or name), args.out or out / name
-    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-    study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, home)
+    out = args.out or Path("runs") / "studies" / name
+    match chosen:
+        case study.Study():
+            if not (args.vmap_seeds or args.seeds or args.data_seeds):
+                args.vmap_seeds = chosen.seeds
+            runs = args.out or out.with_name(chosen.runs or name)
+            given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
+            study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, out)
+        case _:
+            raise BadInput(f"{args.study} must define `study = Study(...)`")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
