@@ -1,7 +1,8 @@
 """Train, judge and use SemVAD.
 
 python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
-python main.py --restore RUN --eval                  judge RUN's checkpoint again
+python main.py --restore RUN --eval [--data STORE [--class-map FILE]]
+                                                     judge RUN's checkpoint again
 python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
@@ -69,6 +70,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         help="--detect: local weights for the featurizer, see featurize/run.py --help",
     )
+    add(
+        "--class-map",
+        metavar="FILE",
+        type=Path,
+        help="--eval, --study table9: JSON {class: its counterpart in a store of other classes}",
+    )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     args = parser.parse_args(argv)
@@ -94,6 +101,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--eval and --detect need --restore RUN")
     if args.detect and not args.out:
         parser.error("--detect needs --out DIR")
+    if args.class_map and not (args.study or args.restore and args.eval and args.data):
+        parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
     if not args.detect and (args.weights or args.threshold is not None):
         parser.error("--threshold and --weights are for --detect")
     return args
@@ -149,7 +158,7 @@ def use(args: argparse.Namespace) -> None:
     from semvad_jax import run
 
     if args.eval:
-        run.evaluate(args.restore, args.data)
+        run.evaluate(args.restore, args.data, args.class_map)
         return
     data, files = args.detect, {}
     if not run.is_store(data):
@@ -178,7 +187,8 @@ def study(args: argparse.Namespace) -> None:
                 args.vmap_seeds = chosen.seeds
             runs = args.out or out.with_name(chosen.runs or name)
             given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-            study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, out)
+            results = study.run(chosen, name, runs, *given, args.class_map)
+            study_table.tell(chosen, name, results, args.set, out)
         case _:
             raise BadInput(f"{args.study} must define `study = Study(...)`")
 

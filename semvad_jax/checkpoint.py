@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 import safetensors.flax
 from jaxtyping import PyTree
 
-from semvad_jax import config
+from semvad_jax import config, seeds
 from semvad_jax.config import BadInput, Config
 from semvad_jax.types import Frozen, TrainState
 
@@ -72,6 +72,13 @@ def read(run: Path) -> tuple[Config, Frozen, dict[str, Any]]:
     )
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return config.from_json((run / "config.json").read_text(encoding="utf-8")), frozen, meta
+
+
+def last_weights(run: Path, cfg: Config, meta: Mapping[str, Any]) -> tuple[PyTree, int]:
+    """RUN's last weights, stacked over seeds, and how many seeds these are."""
+    count = len(meta["weight_seeds"])
+    with Checkpoints(run) as saved:
+        return saved.restore_params(seeds.abstract_params(cfg, count)), count
 
 
 class Checkpoints:

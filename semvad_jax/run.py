@@ -25,7 +25,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from semvad_jax import checkpoint, config, report, run_page, seeds, store
+from semvad_jax import checkpoint, config, report, run_page, seeds, store, transfer
 from semvad_jax import detect as detection
 from semvad_jax.config import BadInput, Config
 from semvad_jax.types import TrainState
@@ -136,8 +136,19 @@ def _train(
     return state, clock
 
 
-def evaluate(run: Path, data: str | None) -> None:
-    """Judges RUN's checkpoint on its own store or on one of the same classes: RUN/eval.json."""
+def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None:
+    """Judges RUN's checkpoint on its own store, or on `data`: RUN/eval.json.
+
+    On a store of other classes, or with a class map, the last weights alone, see transfer.py.
+    Raises BadInput where the store has other producers than the run's.
+    """
+    if data is not None:
+        cfg, frozen, meta = checkpoint.read(run)
+        features = open_store(data)
+        detection.check_store(cfg, features)
+        detection.check_producers(run, meta["producers"], features)
+        if class_map or features.classes != cfg.data.classes:
+            return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
     program, state, meta, clock = restore(run, data)
     summary, chosen = _judge(program, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
@@ -190,9 +201,7 @@ def detect(
     features = open_store(data)
     detection.check_store(cfg, features)
     detection.check_producers(run, meta["producers"], features)
-    count = len(meta["weight_seeds"])
-    with checkpoint.Checkpoints(run) as saved:
-        params = saved.restore_params(seeds.abstract_params(cfg, count))
+    params, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
     written = detection.detect(cfg, frozen, params, features, origin, out, files)
     pages = "\n".join(f"  {folder / 'report.html'}" for folder in written[:SHOWN])

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from semvad_jax import checkpoint, config, data, evaluate, report, seeds
+from semvad_jax import checkpoint, config, report, transfer
 from semvad_jax import detect as detection
 from semvad_jax import run as runs
 from semvad_jax.config import CONFIGS, BadInput, Config
@@ -82,6 +82,7 @@ class Result:
     summary: dict[str, Any]
     head: str  # the headline's, see `_with_head`
     others: tuple[str, ...]  # inputs that are not the paper's
+    classes: str = ""  # of a transfer: which classes were judged
 
     def found(self, selection: str, metric: str) -> dict[str, Any] | None:
         """`report.spread` of a metric, or None where the run has none."""
@@ -149,6 +150,7 @@ def run(
     overrides: Sequence[str],
     seed_lists: tuple[list[int], list[int]],
     chunk: int | Literal["auto"] | None,
+    class_map: Path | None,
 ) -> list[Result]:
     """Trains what is missing; the results in the order of stores, then rows.
 
@@ -174,9 +176,15 @@ def run(
         for row in study.rows
         if row.overrides is not None
     ]
-    for label, _, cfg in todo if study.kind == "transfer" else ():
-        for features in stores.values():
-            detection.check_store(config.resolve(cfg, stores[label]), features)
+    if class_map and study.kind != "transfer":
+        raise BadInput("--class-map is for a study of transfer, such as table9")
+    pairs = transfer.read_class_map(class_map) if class_map else None
+    for label, row, cfg in todo if study.kind == "transfer" else ():
+        source, at = stores[label], folder / label / row.name
+        for features in [f for other, f in stores.items() if other != label] or [source]:
+            detection.check_store(config.resolve(cfg, source), features)
+            detection.check_producers(at, source.info["producers"], features)
+            transfer.class_pairs(source.classes, features.classes, pairs)
     console, results = Console(highlight=False, markup=False), []
     for place, (label, row, cfg) in enumerate(todo, 1):
         at = folder / label / row.name
@@ -191,7 +199,7 @@ def run(
         others = differing(stores[label], study.captioners.get(label))
         results.append(Result(label, row, at, resolved, summary, resolved.eval.select_head, others))
     if study.kind == "transfer":
-        return _transferred(results, stores)
+        return _transferred(results, stores, pairs)
     return [result for group in groups(study, results) for result in _with_head(group)]
 
 
@@ -233,35 +241,37 @@ def _with_head(group: Sequence[Result]) -> list[Result]:
     return [replace(r, head=chosen) if chosen and r.has(chosen) else r for r in group]
 
 
-def _transferred(results: Sequence[Result], stores: Mapping[str, Store]) -> list[Result]:
-    """Every run's last weights on the other stores (on its own where that is the only one), by the
-    binary head: class lists may differ. Crop and metric are those of a run made for that store.
+def _transferred(
+    results: Sequence[Result],
+    stores: Mapping[str, Store],
+    class_map: transfer.Pairs | None,
+) -> list[Result]:
+    """Every run's last weights on the other stores (on its own where that is the only one), see
+    transfer.py. Crop and metric are those of a run made for that store.
     """
     found = []
     for source, target in product(results, results):
         if source.row is not target.row or source is target and len(stores) > 1:
             continue
-        cfg, frozen, _ = checkpoint.read(source.run)
+        cfg, frozen, meta = checkpoint.read(source.run)
         features = stores[target.label]
         cfg = replace(cfg, eval=replace(cfg.eval, crop=target.cfg.eval.crop))
-        with checkpoint.Checkpoints(source.run) as saved:
-            like = seeds.abstract_params(cfg, len(source.summary["weight_seeds"]))
-            params = saved.restore_params(like)
-        videos = data.split(target.cfg, features)[2]
-        truth = evaluate.frame_truth(features, videos)
-        scores = seeds.score_videos(cfg, frozen, params, features, videos)
-        values = [evaluate.frame_metrics(s, truth) for s in scores]
-        metrics = {
-            f"last/binary/{m}": report.spread([v[f"binary/{m}"] for v in values])
-            for m in ("auc", "ap")
-        }
+        params, _ = checkpoint.last_weights(source.run, cfg, meta)
+        pairs = transfer.class_pairs(cfg.data.classes, features.classes, class_map)
+        metrics = transfer.over_seeds(transfer.judge(cfg, frozen, params, features, pairs))
         summary = source.summary | {"dataset": target.summary["dataset"], "metrics": metrics}
         label = f"{source.label} → {target.label}"
         same = ("judged on the store it was trained on",) if source is target else ()
         others = tuple(dict.fromkeys((*source.others, *target.others, *same)))
         found.append(
             replace(
-                target, label=label, run=source.run, summary=summary, head="binary", others=others
+                target,
+                label=label,
+                run=source.run,
+                summary=summary,
+                head="binary",
+                others=others,
+                classes=transfer.sentence(pairs, features.classes),
             )
         )
     labels = dict.fromkeys(r.label for r in found)

@@ -1,23 +1,28 @@
-"""What a study found, beside the paper's figures: tables, study.json, a drawing of the seeds."""
+"""What a study found, beside the paper's figures: tables and a drawing of the seeds."""
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from semvad_jax import plots
 from semvad_jax.checkpoint import write
-from semvad_jax.report import NOTES
-from semvad_jax.statistics import Interval, mean_interval
-from semvad_jax.study import HEADLINE, Figure, Result, Row, Study, groups
+from semvad_jax.report import NOTES, points
+from semvad_jax.study import HEADLINE, Figure, Result, Study, groups
+from semvad_jax.study_numbers import (
+    grids,
+    lines,
+    numbers,
+    optimism,
+    paper_figure,
+    seed_interval,
+    variance_split,
+)
 
-PAPERS = ("ucf", "xd")
 NAMES = {"auc": "frame AUC", "ap": "frame AP", "map": "average mAP, public rules"}
 
 
@@ -28,7 +33,7 @@ def tell(
     where matplotlib is installed.
     """
     home.mkdir(parents=True, exist_ok=True)
-    write(home / "study.json", json.dumps(_numbers(study, name, overrides, results), indent=2))
+    write(home / "study.json", json.dumps(numbers(study, name, overrides, results), indent=2))
     console = Console(highlight=False, markup=False)
     console.print(f"\n{study.title}\nTest videos, per cent: mean ± SD; mean ± t: its 95 % interval")
     for group in groups(study, results):
@@ -41,7 +46,9 @@ def tell(
             _print_grid(console, result)
         for metric in study.metrics:
             _print_metric(console, study, group, metric)
-        if study.kind != "transfer":
+        if study.kind == "transfer":
+            console.print("\n".join(dict.fromkeys(r.classes for r in group)))
+        else:
             by = dict.fromkeys(r.cfg.eval.select_head for r in group)
             console.print(f"val, test: weights selected by the {' or '.join(by)} head.")
         _print_differences(console, group)
@@ -52,56 +59,18 @@ def tell(
     console.print(f"The numbers: {home / 'study.json'}")
 
 
-def paper_figure(study: Study, row: Row, group: Sequence[Result], metric: str) -> Figure | None:
-    """What the paper has for a row; of another data set than its two, UCF-Crime's figure."""
-    dataset = group[0].summary["dataset"]
-    key = dataset if dataset in PAPERS else "ucf"
-    return row.paper.get(f"{group[0].label if study.by_label else key}/{metric}")
-
-
-def variance_split(values: np.ndarray) -> dict[str, float]:
-    """SDs of a metric [W, D] that come from the weight seed, the data seed, and the two together.
-
-    Two-way random effects without repetition; an estimate of a variance below 0 counts as 0.
-    """
-    w, d = values.shape
-    rows, columns = values.mean(axis=1), values.mean(axis=0)
-    rest = values - rows[:, None] - columns[None, :] + values.mean()
-    both = np.sum(rest**2) / ((w - 1) * (d - 1))
-    parts = {
-        "weight seed": max(0.0, rows.var(ddof=1) - both / d),
-        "data seed": max(0.0, columns.var(ddof=1) - both / w),
-        "both together": both,
-    }
-    return {name: float(variance**0.5) for name, variance in parts.items()}
-
-
-def grids(result: Result) -> dict[str, np.ndarray]:
-    """The headline metric [W, D], weight seeds by data seeds, per selection."""
-    count = len(set(result.summary["weight_seeds"]))
-    found = {s: result.found(s, HEADLINE) for s in NOTES}
-    return {s: np.reshape(v["values"], (count, -1)) for s, v in found.items() if v}
-
-
-def _lines(study: Study, group: Sequence[Result]) -> list[tuple[Row, Result | None]]:
-    """A table's lines in the study's order; the paper's own rows have no result."""
-    return [
-        (row, result)
-        for row in study.rows
-        for result in ([r for r in group if r.row is row] or [None])
-    ]
-
-
 def _print_metric(console: Console, study: Study, group: Sequence[Result], metric: str) -> None:
     name, count = group[0].name(metric), len(group[0].summary["weight_seeds"])
     selections = [s for s in NOTES if any(r.found(s, metric) for r in group)]
     headings = [NOTES[s].replace(", ", ",\n") for s in selections]
     heads = list(dict.fromkeys(r.head_of(metric) for r in group))
     kind = "pairs of seeds" if study.kind == "grid" else "seeds"
+    if not selections and study.kind == "transfer":
+        return  # a metric of the class head, and the class lists differ
     console.print(f"\n{_name(name)}, {' or '.join(heads)} head; n = {count} {kind}")
     table = _table("", *headings[:1], "± t", *headings[1:], "the paper")
     best = _table(f"best of {count}", *headings, "the paper")
-    for row, result in _lines(study, group):
+    for row, result in lines(study, group):
         figure = paper_figure(study, row, [result] if result else group, name)
         if result is None and figure is None:
             continue  # not in the paper's table of this data set
@@ -123,6 +92,21 @@ def _print_metric(console: Console, study: Study, group: Sequence[Result], metri
     console.print(table)
     if best.row_count:
         console.print(best)
+    _print_optimism(console, study, group, metric)
+
+
+def _print_optimism(console: Console, study: Study, group: Sequence[Result], metric: str) -> None:
+    table = _table("selection optimism, points", "test − val", "its 95 % interval")
+    for result in group:
+        found = optimism(study, result, metric)
+        if found:
+            mean, interval = found["mean"], found["t_interval"]
+            label = result.row.label.format(result.label)
+            table.add_row(label, f"{100 * mean:+.2f}", points(interval) if interval else "–")
+    if table.row_count:
+        console.print(table)
+    elif all(r.cfg.data.val_fraction == 0 for r in group) and study.kind != "transfer":
+        console.print("No val, no selection optimism: --set data.val_fraction=0.1 sets one aside.")
 
 
 def _print_seeds(console: Console, group: Sequence[Result]) -> None:
@@ -193,47 +177,6 @@ def _draw(console: Console, home: Path, group: Sequence[Result]) -> None:
     console.print(f"drawn: {home / first.label}.png and .svg")
 
 
-def _numbers(
-    study: Study, name: str, overrides: Sequence[str], results: Sequence[Result]
-) -> dict[str, Any]:
-    """study.json; our metrics are fractions, the paper's figures are per cent as printed."""
-    rows = []
-    for group in groups(study, results):
-        for row, result in _lines(study, group):
-            names = {m: (result or group[0]).name(m) for m in study.metrics}
-            figures = {
-                name: paper_figure(study, row, [result] if result else group, name)
-                for name in names.values()
-            }
-            entry = {
-                "data": (result or group[0]).label,
-                "row": row.name,
-                "label": row.label.format(result.label if result else ""),
-                "paper_per_cent": {k: dataclasses.asdict(v) for k, v in figures.items() if v},
-            }
-            rows.append(entry | (_result(study, result, names) if result else {}))
-    return {"study": name, "title": study.title, "set": list(overrides), "rows": rows}
-
-
-def _result(study: Study, result: Result, names: Mapping[str, str]) -> dict[str, Any]:
-    found = {}
-    for metric, name in names.items():
-        for selection in NOTES:
-            value = result.found(selection, metric)
-            if value:
-                key = f"{selection}/{result.head_of(metric)}/{name}"
-                found[key] = value | {"t_interval": _interval(study, value["values"])}
-    split = {s: variance_split(v) for s, v in grids(result).items()} if study.kind == "grid" else {}
-    return {
-        "run": str(result.run),
-        "store": result.cfg.data.store,
-        "inputs_not_the_papers": list(result.others),
-        "weight_seeds": result.summary["weight_seeds"],
-        "data_seeds": result.summary["data_seeds"],
-        "metrics": found,
-    } | ({"sd_from": split} if split else {})
-
-
 def _table(first: str, *columns: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
@@ -261,10 +204,5 @@ def _paper(figure: Figure | None) -> str:
 
 
 def _half(study: Study, value: Mapping[str, Any] | None) -> str:
-    interval = _interval(study, value["values"]) if value else None
+    interval = seed_interval(study, value["values"]) if value else None
     return "–" if interval is None else f"{50 * (interval[1] - interval[0]):.2f}"
-
-
-def _interval(study: Study, values: Sequence[float]) -> Interval | None:
-    """Of the mean over seeds; a grid's pairs share seeds, so that it has none."""
-    return None if study.kind == "grid" else mean_interval(values)

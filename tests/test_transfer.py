@@ -1,0 +1,215 @@
+"""Judging on a data set of other classes: with a class map, and without one."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from stores import make_store
+
+import main
+from semvad_jax import config, data, evaluate, seeds, transfer
+from semvad_jax.config import BadInput
+from semvad_jax.evaluate import Scores
+
+CONFIG = """
+from semvad_jax.config import *
+config = Config(
+    data=DataConfig(dataset="synthetic", val_fraction=0.25),
+    model=ModelConfig(dim=4, length=8, layers=1),
+    train=TrainConfig(batch=8, epochs=3, lr=3e-3),
+    eval=EvalConfig(every=0, crop=0),
+)
+"""
+OURS = ("Normal", "Fighting", "Arson")
+RENAMED = ("Normal", "Brawl", "Blaze")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("transfer")
+    make_store(place / "store", train=32, test=8, lengths=(5, 8, 11))
+    make_store(place / "renamed", train=32, test=8, lengths=(5, 8, 11), classes=RENAMED)
+    (place / "tiny.py").write_text(CONFIG)
+    (place / "map.json").write_text('{"Fighting": "Brawl", "Arson": ["Blaze"]}')
+    (place / "back.json").write_text('{"Brawl": "Fighting", "Blaze": "Arson"}')
+    (place / "swapped.json").write_text('{"Fighting": "Blaze", "Arson": "Brawl"}')
+    (place / "study.py").write_text(
+        "from semvad_jax.study import HEADLINE, Row, Study\n"
+        "study = Study('moved', (Row('v', 'VadCLIP', ('model.name=vadclip',)),),"
+        " (HEADLINE, 'map'), kind='transfer')\n"
+    )
+    start = ["--config", str(place / "tiny.py"), "--data", str(place / "store")]
+    main.main([*start, "--vmap-seeds", "2", "--out", str(place / "run"), "--model", "vadclip"])
+    return place
+
+
+def judged(place, *more):
+    argv = ["--restore", str(place / "run"), "--eval", "--data", str(place / "renamed")]
+    main.main([*argv, *map(str, more)])
+    found = json.loads((place / "run" / "eval.json").read_text())
+    assert found["weight_seeds"] == [9, 234]
+    return {name: value["values"] for name, value in found["metrics"].items()}
+
+
+def test_another_class_list_is_judged_by_the_binary_head_alone(place, capsys):
+    own = json.loads((place / "run" / "summary.json").read_text())["metrics"]
+    found = judged(place)
+    assert list(found) == ["last/binary/auc", "last/binary/ap"]
+    for name, values in found.items():  # the features of the two stores are the same
+        assert values == pytest.approx(own[name]["values"], abs=1e-6)
+    assert "no class map is given" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["map.json", "back.json"])
+def test_a_class_map_gives_the_class_head_back(place, name, capsys):
+    own = json.loads((place / "run" / "summary.json").read_text())["metrics"]
+    found = judged(place, "--class-map", place / name)
+    assert set(found) == {k for k in own if k.startswith("last/")}
+    for key, values in found.items():
+        assert values == pytest.approx(own[key]["values"], abs=1e-6)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Fighting = Brawl, Arson = Blaze. mAP is over 2 of the store's 2 anomaly" in told
+
+
+def test_a_wrong_class_map_names_wrong_classes(place):
+    right, wrong = (judged(place, "--class-map", place / n) for n in ("map.json", "swapped.json"))
+    assert wrong["last/class/auc"] == right["last/class/auc"]
+    assert wrong["last/class/map_clean"] != right["last/class/map_clean"]
+
+
+@pytest.fixture(scope="module")
+def wider(place):
+    theirs = ("Normal", "Riot", "Blaze", "Brawl")
+    return make_store(place / "wider", train=4, test=16, lengths=(5, 8), classes=theirs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "columns", "kept"),
+    [
+        # two of the store's classes share one of the run's
+        (
+            (("Fighting", "Riot"), ("Arson", "Blaze"), ("Fighting", "Brawl")),
+            lambda p: [p[0], p[1], p[2], p[1]],
+            {0: 0, 1: 1, 2: 2, 3: 3},
+        ),
+        # two of the run's make one of the store's, and the others have no counterpart
+        (
+            (("Fighting", "Blaze"), ("Arson", "Blaze")),
+            lambda p: [p[0], p[1] + p[2]],
+            {0: 0, 2: 1},
+        ),
+    ],
+)
+def test_judging_follows_the_map(place, wider, monkeypatch, pairs, columns, kept):
+    cfg = config.load(str(place / "tiny.py"))
+    cfg = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, classes=OURS))
+    videos = data.split(cfg, wider)[2]
+    rng, of_seeds = np.random.default_rng(0), []
+    for _ in range(2):
+        lengths = [wider.videos[i].snippets for i in videos]
+        classes = [rng.dirichlet(np.ones(3), n).astype(np.float32) for n in lengths]
+        of_seeds.append(Scores([rng.random(n) for n in lengths], classes))
+    monkeypatch.setattr(seeds, "score_videos", lambda *_: of_seeds)
+    found = transfer.judge(cfg, None, None, wider, pairs)  # pyright: ignore[reportArgumentType]
+
+    truth = evaluate.frame_truth(wider, videos)
+    segments = [[(kept.get(c, -1), a, b) for c, a, b in video] for video in truth.segments]
+    restricted = dataclasses.replace(truth, segments=segments)
+    assert any(c == -1 for video in segments for c, _, _ in video)
+    for seed, scores in zip(found, of_seeds, strict=True):
+        slow = [np.array([columns(p) for p in video]) for video in scores.classes]
+        wanted = evaluate.frame_metrics(scores, truth)
+        wanted |= evaluate.class_metrics(Scores(scores.binary, slow), restricted)
+        assert wanted["class/map_clean"] > 0
+        assert seed == pytest.approx(wanted)
+
+
+def test_pairs_are_read_in_either_direction():
+    given = (("Brawl", "Fighting"), ("Blaze", "Arson"))
+    assert transfer.class_pairs(OURS, RENAMED, given) == (("Fighting", "Brawl"), ("Arson", "Blaze"))
+    assert transfer.class_pairs(RENAMED, OURS, given) == given
+    assert transfer.class_pairs(OURS, RENAMED, None) is None
+    assert transfer.class_pairs(OURS, OURS, None) == tuple((c, c) for c in OURS[1:])
+
+
+@pytest.mark.parametrize(
+    "pairs", [(("Fighting", "Riot"),), (("Normal", "Normal"),), (("Fighting", "Arson"),)]
+)
+def test_a_map_of_unknown_classes_is_refused(pairs):
+    with pytest.raises(BadInput, match="pair these names only"):
+        transfer.class_pairs(OURS, RENAMED, pairs)
+
+
+def test_the_map_that_comes_with_us_fits_the_two_data_sets():
+    from featurize.sources import UCF_CLASSES, XD_CODES
+
+    given = transfer.read_class_map(config.CONFIGS / "studies" / "ucf_xd.json")
+    theirs = tuple(XD_CODES.values())
+    assert len(transfer.class_pairs(UCF_CLASSES, theirs, given) or ()) == 5
+    assert len(transfer.class_pairs(theirs, UCF_CLASSES, given) or ()) == 5
+
+
+def refused(capsys, argv):
+    with pytest.raises(SystemExit) as ended:
+        main.main(list(map(str, argv)))
+    told = capsys.readouterr().err.strip()
+    assert ended.value.code == 2
+    return told
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"Fighting": 3}', '{"Fighting": [3]}', "\xff"])
+def test_what_is_no_class_map(place, tmp_path, text, capsys):
+    (tmp_path / "bad.json").write_text(text, encoding="latin-1")
+    argv = ["--restore", place / "run", "--eval", "--data", place / "renamed"]
+    told = refused(capsys, [*argv, "--class-map", tmp_path / "bad.json"])
+    assert told.startswith("error: ") and "is no class map" in told and "\n" not in told
+    told = refused(capsys, [*argv, "--class-map", tmp_path / "absent.json"])
+    assert "is no class map" in told
+
+
+def test_a_store_by_other_producers_is_refused(place, tmp_path, capsys):
+    store = make_store(tmp_path / "store", train=4, test=4, classes=RENAMED)
+    info = json.loads((store.path / "store.json").read_text())
+    info["producers"]["text"] = {"model": "another"}
+    (store.path / "store.json").write_text(json.dumps(info))
+    told = refused(capsys, ["--restore", place / "run", "--eval", "--data", store.path])
+    assert 'has text.model "another"' in told and "was trained on null" in told
+
+
+def test_a_study_of_transfer_takes_a_class_map(place, tmp_path, capsys):
+    stores = ["--data", f"a={place / 'store'}", f"b={place / 'renamed'}"]
+    argv = ["--study", place / "study.py", "--config", place / "tiny.py", *stores]
+    argv += ["--seeds", "9", "--out", tmp_path / "out"]
+    told = refused(capsys, [*argv, "--class-map", config.CONFIGS / "studies" / "ucf_xd.json"])
+    assert "the class map pairs Abuse" in told and not (tmp_path / "out").exists()
+
+    def rows(*more):
+        main.main(list(map(str, [*argv, *more])))
+        return json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
+
+    without = rows()
+    assert [list(row["metrics"]) for row in without] == [["last/binary/auc"]] * 2
+    told = capsys.readouterr().out
+    assert "binary head alone" in " ".join(told.split()) and "average mAP" not in told
+    mapped = rows("--class-map", place / "map.json")
+    assert [list(row["metrics"]) for row in mapped] == [["last/binary/auc", "last/class/map"]] * 2
+    told = capsys.readouterr().out
+    assert "average mAP" in told and "Fighting = Brawl" in " ".join(told.split())
+    assert "Brawl = Fighting" in mapped[1]["classes"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--config", "demo", "--class-map", "x.json"],
+        ["--restore", "runs/demo", "--eval", "--class-map", "x.json"],
+    ],
+)
+def test_a_class_map_needs_another_store(argv, capsys):
+    assert "--class-map needs" in refused(capsys, argv)
+
+
+def test_a_class_map_is_for_transfer_alone(place, capsys):
+    told = refused(capsys, ["--study", "table2", "--class-map", place / "map.json"])
+    assert "is for a study of transfer" in told
