@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from stores import make_store
 
 import main
@@ -209,6 +210,32 @@ def test_the_split_of_a_grids_variance():
     assert found["weight seed"] == pytest.approx(9, rel=0.15)
     assert found["data seed"] == pytest.approx(1, rel=0.15)
     assert found["both together"] == pytest.approx(1, rel=0.05)
+
+
+def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch, capsys):
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    main.main(command(place, "small", out, "--vmap-seeds", "2"))
+    told = words(capsys)
+    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    for name, label in (("mil", "MIL demo"), ("vadclip", "VadCLIP")):
+        metrics = json.loads((out / "demo" / name / "summary.json").read_text())["metrics"]
+        chosen = next(iter(rows[name]["selection_optimism"]))
+        assert f"last/{chosen}" in rows[name]["metrics"] and chosen.endswith("/auc")
+        test, val = (np.array(metrics[f"{s}/{chosen}"]["values"]) for s in ("test", "val"))
+        found = rows[name]["selection_optimism"][chosen]
+        wanted = stats.ttest_rel(test, val).confidence_interval()  # of the mean of test − val
+        assert found["mean"] == pytest.approx((test - val).mean())
+        assert found["t_interval"] == pytest.approx((wanted.low, wanted.high))
+        low, high = (100 * end for end in found["t_interval"])
+        assert f"{label} {100 * found['mean']:+.2f} {low:+.2f} to {high:+.2f}" in told
+
+
+def test_without_val_there_is_no_selection_optimism(place, tmp_path, capsys):
+    main.main(command(place, "labels", tmp_path, "--seeds", "7", "--set", "data.val_fraction=0"))
+    assert "No val, no selection optimism" in words(capsys)
+    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
+    assert not row["selection_optimism"]
 
 
 def test_stores_side_by_side_in_one_table(place, tmp_path, capsys):
