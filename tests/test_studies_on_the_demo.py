@@ -1,0 +1,31 @@
+"""Every study runs on the embedded demo store, as a new user would try it first."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import main
+from semvad_jax import study
+
+ROOT = Path(__file__).parent.parent
+OTHER_CAPTIONS = {"table8", "table11"}  # and so other stores
+STUDIES = sorted({p.stem for p in (ROOT / "configs" / "studies").glob("*.py")} - OTHER_CAPTIONS)
+SMALL = ["--vmap-seeds", "2", "--set", "train.epochs=1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_in_small(name, tmp_path_factory, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    chosen = study.load(name)
+    trains = isinstance(chosen, study.Study)
+    home = tmp_path_factory.getbasetemp() / "studies" / ((trains and chosen.runs) or name)
+    main.main(["--study", name, "--out", str(home), *(SMALL if trains else [])])
+    told = " ".join(capsys.readouterr().out.split())
+    assert chosen.title in told
+    rows = json.loads((home / "study.json").read_text())["rows"]
+    if trains:
+        ours = [row for row in rows if "run" in row]
+        assert len(ours) == sum(row.overrides is not None for row in chosen.rows)
+        assert all(row["metrics"] for row in ours)
