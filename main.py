@@ -67,7 +67,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME=DIR",
         nargs="+",
         default=[],
-        help="--detect: local weights for the featurizer, see featurize/run.py --help",
+        help="--detect, --study: local weights for the featurizer, see featurize/run.py --help",
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
@@ -94,8 +94,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--eval and --detect need --restore RUN")
     if args.detect and not args.out:
         parser.error("--detect needs --out DIR")
-    if not args.detect and (args.weights or args.threshold is not None):
-        parser.error("--threshold and --weights are for --detect")
+    if args.threshold is not None and not args.detect:
+        parser.error("--threshold is for --detect")
+    if args.weights and not (args.detect or args.study):
+        parser.error("--weights is for --detect and for a study of captions")
     return args
 
 
@@ -168,19 +170,32 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax import study, study_table
+    from semvad_jax import caption_match, caption_match_table, study, study_table
 
     chosen, name = study.load(args.study), Path(args.study).stem
     out = args.out or Path("runs") / "studies" / name
     match chosen:
         case study.Study():
+            if args.weights:
+                raise BadInput(f"--study {args.study} takes no --weights: its texts are embedded")
             if not (args.vmap_seeds or args.seeds or args.data_seeds):
                 args.vmap_seeds = chosen.seeds
             runs = args.out or out.with_name(chosen.runs or name)
             given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
             study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, out)
+        case caption_match.CaptionMatch():
+            seeds = (args.vmap_seeds, args.seeds, args.data_seeds, args.seed_chunk)
+            if any((args.config, args.set, *seeds)):
+                raise BadInput(
+                    f"--study {args.study} trains nothing; leave out --config, --set and all seeds"
+                )
+            from featurize import producers
+
+            encoders = producers.encoders(args.weights)
+            found = caption_match.run(chosen, args.data or [], encoders)
+            caption_match_table.tell(chosen, name, found, out)
         case _:
-            raise BadInput(f"{args.study} must define `study = Study(...)`")
+            raise BadInput(f"{args.study} must define `study`, a Study or a CaptionMatch")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
