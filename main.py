@@ -177,7 +177,9 @@ def study(args: argparse.Namespace) -> None:
     match chosen:
         case study.Study():
             if args.weights:
-                raise BadInput(f"--study {args.study} takes no --weights: its texts are embedded")
+                raise BadInput(
+                    f"--study {args.study} trains on finished stores; leave out --weights"
+                )
             if not (args.vmap_seeds or args.seeds or args.data_seeds):
                 args.vmap_seeds = chosen.seeds
             runs = args.out or out.with_name(chosen.runs or name)

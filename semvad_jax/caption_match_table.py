@@ -64,9 +64,10 @@ def _told(counts: Mapping[str, int]) -> str:
         ("cut", "reached past the video and were cut there"),
         ("left_out", "were left out: no whole frame, no words, or no caption at their moment"),
         ("whole_video", "share frames with every caption of their video and have no other moment"),
-        ("other_duration", "videos have another duration there, by more than 5 %"),
     ):
         told += [f"{counts[key]} {words}"] if counts[key] else []
+    if counts["other_duration"]:
+        told += [f"videos whose duration there is more than 5 % off: {counts['other_duration']}"]
     return "; ".join(told) + "."
 
 

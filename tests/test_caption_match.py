@@ -338,7 +338,7 @@ def test_what_is_told_are_the_numbers(place, capsys):
         "2 reached past the video",
         "5 were left out",
         "1 share frames with every caption",
-        "1 videos have another duration",
+        "more than 5 % off: 1.",
         "the paper 0.25*",
         "* The paper's figure is of other captions",
     ):
@@ -386,7 +386,7 @@ def test_mistakes_end_in_one_sentence(place, capsys):
     for more in (["--set", "train.lr=1"], ["--vmap-seeds", "2"], ["--config", "demo"]):
         assert "trains nothing" in refused(capsys, command(place, *more))
     told = refused(capsys, ["--study", "table2", "--weights", "clip-vit-l14=."])
-    assert "takes no --weights" in told
+    assert "leave out --weights" in told
     for pairs in ("{", "[]", '{"pairs": [{"caption": "x"}]}', '{"pairs": 3}'):
         (place / "pairs.json").write_text(pairs)
         assert "pairs.json is no JSON" in refused(capsys, command(place))
