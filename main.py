@@ -68,7 +68,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME=DIR",
         nargs="+",
         default=[],
-        help="--detect: local weights for the featurizer, see featurize/run.py --help",
+        help="--detect, --study: local weights for the featurizer, see featurize/run.py --help",
     )
     add(
         "--class-map",
@@ -103,8 +103,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--detect needs --out DIR")
     if args.class_map and not (args.study or args.restore and args.eval and args.data):
         parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
-    if not args.detect and (args.weights or args.threshold is not None):
-        parser.error("--threshold and --weights are for --detect")
+    if args.threshold is not None and not args.detect:
+        parser.error("--threshold is for --detect")
+    if args.weights and not (args.detect or args.study):
+        parser.error("--weights is for --detect and for a study of captions")
     return args
 
 
@@ -177,20 +179,35 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax import study, study_table
+    from semvad_jax import caption_match, caption_match_table, study, study_table
 
     chosen, name = study.load(args.study), Path(args.study).stem
     out = args.out or Path("runs") / "studies" / name
     match chosen:
         case study.Study():
+            if args.weights:
+                raise BadInput(
+                    f"--study {args.study} trains on finished stores; leave out --weights"
+                )
             if not (args.vmap_seeds or args.seeds or args.data_seeds):
                 args.vmap_seeds = chosen.seeds
             runs = args.out or out.with_name(chosen.runs or name)
             given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
             results = study.run(chosen, name, runs, *given, args.class_map)
             study_table.tell(chosen, name, results, args.set, out)
+        case caption_match.CaptionMatch():
+            seeds = (args.vmap_seeds, args.seeds, args.data_seeds, args.seed_chunk)
+            if any((args.config, args.set, *seeds)):
+                raise BadInput(
+                    f"--study {args.study} trains nothing; leave out --config, --set and all seeds"
+                )
+            from featurize import producers
+
+            encoders = producers.encoders(args.weights)
+            found = caption_match.run(chosen, args.data or [], encoders)
+            caption_match_table.tell(chosen, name, found, out)
         case _:
-            raise BadInput(f"{args.study} must define `study = Study(...)`")
+            raise BadInput(f"{args.study} must define `study`, a Study or a CaptionMatch")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

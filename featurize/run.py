@@ -85,6 +85,10 @@ def make(arguments: argparse.Namespace) -> None:
         class_texts(job)
     if "pack" in arguments.stages:
         report += pack(job)
+        if arguments.dataset == "demo":
+            from featurize import demo_sentences
+
+            demo_sentences.write(job.out)
     print("; ".join([*report, f"{','.join(arguments.stages)} -> {job.out}"]))
 
 

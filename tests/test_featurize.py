@@ -152,6 +152,8 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
     assert opened.info["producers"]["flags"] == flags
     assert opened.class_text["class_caption"].shape == (4, 384)
     assert set(json.loads((first / "class_words.json").read_text())) == set(demo.CLASSES)
+    told = json.loads((first / "sentences.json").read_text())
+    assert list(told) == [v.video for v in opened.videos if v.split == "test"]
     for i, script in enumerate(demo.scripts()):
         video = opened.videos[i]
         assert (video.video, video.frames, video.fps) == (script.video, script.frames, 25.0)

@@ -15,7 +15,11 @@ from semvad_jax import config, seeds, store, study, study_table
 from semvad_jax import run as runs
 
 ROOT = Path(__file__).parent.parent
-STUDIES = sorted((ROOT / "configs" / "studies").glob("*.py"))
+STUDIES = [
+    path
+    for path in sorted((ROOT / "configs" / "studies").glob("*.py"))
+    if isinstance(study.load(path.stem), study.Study)
+]
 CONFIG = """
 from semvad_jax.config import *
 config = Config(
