@@ -16,9 +16,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semvad_jax import config
 from semvad_jax.config import BadInput
+
+if TYPE_CHECKING:
+    from semvad_jax.runtime import Runtime
 
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
@@ -67,7 +71,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME=DIR",
         nargs="+",
         default=[],
-        help="--detect: local weights for the featurizer, see featurize/run.py --help",
+        help="--detect, --study runtime: local weights, see featurize/run.py --help",
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
@@ -94,8 +98,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--eval and --detect need --restore RUN")
     if args.detect and not args.out:
         parser.error("--detect needs --out DIR")
-    if not args.detect and (args.weights or args.threshold is not None):
-        parser.error("--threshold and --weights are for --detect")
+    if args.threshold is not None and not args.detect:
+        parser.error("--threshold is for --detect")
+    if args.weights and not (args.detect or args.study):
+        parser.error("--weights is for --detect and --study runtime")
     return args
 
 
@@ -168,11 +174,15 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax import study, study_table
+    from semvad_jax import runtime, study, study_table
 
     chosen, name = study.load(args.study), Path(args.study).stem
     out = args.out or Path("runs") / "studies" / name
+    if args.weights and not isinstance(chosen, runtime.Runtime):
+        raise BadInput(f"--weights is for studies that look at a video; {name} reads a store")
     match chosen:
+        case runtime.Runtime():
+            _time(args, chosen, name, out)
         case study.Study():
             if not (args.vmap_seeds or args.seeds or args.data_seeds):
                 args.vmap_seeds = chosen.seeds
@@ -180,7 +190,26 @@ def study(args: argparse.Namespace) -> None:
             given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
             study_table.tell(chosen, name, study.run(chosen, name, runs, *given), args.set, out)
         case _:
-            raise BadInput(f"{args.study} must define `study = Study(...)`")
+            raise BadInput(f"{args.study} must define `study = Study(...)` or `Runtime(...)`")
+
+
+def _time(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
+    from semvad_jax import runtime, runtime_table
+
+    if args.vmap_seeds or args.seeds or args.data_seeds or args.seed_chunk or args.resume:
+        raise BadInput(
+            f"--study {name} times one seed with fresh weights, from the start; leave out "
+            "--vmap-seeds, --seeds, --data-seeds, --seed-chunk and --resume"
+        )
+    plan = runtime_table.plan(args.data or [], args.config, args.set)
+
+    from featurize import runtime as featurizer
+
+    counts = chosen.warm_up, chosen.snippets
+    given = plan.video, plan.features, args.weights
+    video, stages = featurizer.stages(*given, *counts, out / "video")
+    stages.append(runtime.detection(chosen, plan.cfg))
+    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

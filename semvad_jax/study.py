@@ -109,8 +109,8 @@ def load(name_or_path: str) -> Any:
     return runpy.run_path(str(path)).get("study")
 
 
-def named_stores(study: Study, given: Sequence[str]) -> dict[str, str]:
-    """{label: store} of --data LABEL=STORE …, or the study's own."""
+def labelled(given: Sequence[str]) -> dict[str, str]:
+    """{label: store} of --data LABEL=STORE …"""
     found: dict[str, str] = {}
     for text in given:
         label, _, path = text.partition("=")
@@ -120,6 +120,12 @@ def named_stores(study: Study, given: Sequence[str]) -> dict[str, str]:
                 "'.', '_' and '-'"
             )
         found[label] = path
+    return found
+
+
+def named_stores(study: Study, given: Sequence[str]) -> dict[str, str]:
+    """{label: store} of --data LABEL=STORE …, or the study's own."""
+    found = labelled(given)
     if not (found or study.data):
         raise BadInput(f"this study has no store to begin with; {study.needs}")
     return found or dict(study.data)
