@@ -17,10 +17,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semvad_jax import config
 from semvad_jax.config import BadInput
 
+if TYPE_CHECKING:
+    from semvad_jax.caption_match import CaptionMatch
+    from semvad_jax.runtime import Runtime
+    from semvad_jax.study import Study
+
+SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
 
@@ -106,7 +113,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.threshold is not None and not args.detect:
         parser.error("--threshold is for --detect")
     if args.weights and not (args.detect or args.study):
-        parser.error("--weights is for --detect and for a study of captions")
+        parser.error("--weights is for --detect, --study table4 and --study runtime")
     return args
 
 
@@ -179,35 +186,63 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax import caption_match, caption_match_table, study, study_table
+    from semvad_jax import caption_match, runtime, study
 
     chosen, name = study.load(args.study), Path(args.study).stem
     out = args.out or Path("runs") / "studies" / name
     match chosen:
         case study.Study():
-            if args.weights:
-                raise BadInput(
-                    f"--study {args.study} trains on finished stores; leave out --weights"
-                )
-            if not (args.vmap_seeds or args.seeds or args.data_seeds):
-                args.vmap_seeds = chosen.seeds
-            runs = args.out or out.with_name(chosen.runs or name)
-            given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-            results = study.run(chosen, name, runs, *given, args.class_map)
-            study_table.tell(chosen, name, results, args.set, out)
+            _train_rows(args, chosen, name, out)
         case caption_match.CaptionMatch():
-            seeds = (args.vmap_seeds, args.seeds, args.data_seeds, args.seed_chunk)
-            if any((args.config, args.set, *seeds)):
-                raise BadInput(
-                    f"--study {args.study} trains nothing; leave out --config, --set and all seeds"
-                )
-            from featurize import producers
-
-            encoders = producers.encoders(args.weights)
-            found = caption_match.run(chosen, args.data or [], encoders)
-            caption_match_table.tell(chosen, name, found, out)
+            _match_captions(args, chosen, name, out)
+        case runtime.Runtime():
+            _time_stages(args, chosen, name, out)
         case _:
-            raise BadInput(f"{args.study} must define `study`, a Study or a CaptionMatch")
+            raise BadInput(f"{args.study} must define `study`, a Study, CaptionMatch or Runtime")
+
+
+def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path) -> None:
+    from semvad_jax import study, study_table
+
+    _without(args, "reads finished stores", "weights")
+    if not (args.vmap_seeds or args.seeds or args.data_seeds):
+        args.vmap_seeds = chosen.seeds
+    runs = args.out or out.with_name(chosen.runs or name)
+    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
+    results = study.run(chosen, name, runs, *given, args.class_map)
+    study_table.tell(chosen, name, results, args.set, out)
+
+
+def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str, out: Path) -> None:
+    from featurize import producers
+    from semvad_jax import caption_match, caption_match_table
+
+    _without(args, "trains nothing", "config", "set", "class_map", *SEEDS)
+    encoders = producers.encoders(args.weights)
+    found = caption_match.run(chosen, args.data or [], encoders)
+    caption_match_table.tell(chosen, name, found, out)
+
+
+def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
+    from semvad_jax import runtime, runtime_table
+
+    _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
+    plan = runtime_table.plan(args.data or [], args.config, args.set)
+
+    from featurize import runtime as featurizer
+
+    counts = chosen.warm_up, chosen.snippets
+    given = plan.video, plan.features, args.weights
+    video, stages = featurizer.stages(*given, *counts, out / "video")
+    stages.append(runtime.detection(chosen, plan.cfg))
+    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
+
+
+def _without(args: argparse.Namespace, why: str, *names: str) -> None:
+    """Refuses options that a study has no use for."""
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    if given:
+        raise BadInput(f"--study {args.study} {why}; leave out {' and '.join(given)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

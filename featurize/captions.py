@@ -15,7 +15,7 @@ has the paper puts its two texts there; they are part of `producer`, so captions
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -52,6 +52,7 @@ TEXT = (
 class Snippet:
     """What a snippet's three windows need of it."""
 
+    size: tuple[int, int]  # of the video's picture, width and height
     length: int  # in frames of the video
     places: list[int]  # of the frames seen, within the snippet
     grid: tuple[int, int]  # of patches in a frame
@@ -72,6 +73,8 @@ class VideoLlama3:
     Greedy, unless a temperature or a top-p is given; then it samples, each batch from a seed made
     of the video's name and the batch's place, so that captions are the same every time.
     """
+
+    frames = FRAMES  # of a snippet that it looks at
 
     def __init__(
         self,
@@ -115,8 +118,27 @@ class VideoLlama3:
         """The captions from snippet `start`, a multiple of BATCH, on: BATCH at a time."""
         rows = self.tokens(entry, start)
         while block := list(islice(rows, BATCH)):
-            texts = self._processor.batch_decode(block, skip_special_tokens=True)
-            yield [" ".join(text.split()) for text in texts]
+            yield self._texts(block)
+
+    def in_turn(self, fps: float) -> Callable[[list[np.ndarray]], str]:
+        """A function of the FRAMES frames of a video's next snippet, of 16 frames, that gives the
+        caption of the one before it, in a batch of its own; the first call gives that of the
+        snippet alone.
+        """
+        processor, seen = self._processor.video_processor, list[Snippet]()
+
+        @torch.inference_mode()
+        def caption(frames: list[np.ndarray]) -> str:
+            size = seen[0].size if seen else frames[0].shape[1::-1]
+            last = self._look(processor, frames, SNIPPET_FRAMES, size)
+            seen[:] = [*(seen or [last, last])[-2:], last]
+            return self._texts(list(self._generate([self._window(seen, fps)])))[0]
+
+        return caption
+
+    def _texts(self, tokens: list[np.ndarray]) -> list[str]:
+        texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
 
     @torch.inference_mode()
     def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:
@@ -142,28 +164,33 @@ class VideoLlama3:
                 before, here = here, after
 
     def _seen(self, path: Path, edges: np.ndarray, start: int) -> Iterator[Snippet]:
-        """The video's snippets from `start` on; a frame is prepared as one of its window's 12."""
-        processor, size = self._processor.video_processor, None
-        budget = dict(processor.size)
-        budget["longest_edge"] = budget["longest_edge"] // (FRAMES * WINDOW) * FRAMES
-        lengths = np.diff(edges).tolist()
+        """The video's snippets from `start` on."""
+        # unusable weights are told before an unreadable video
+        processor, size, lengths = self._processor.video_processor, None, np.diff(edges).tolist()
         found = zip(lengths, snippets(path, edges, FRAMES), strict=True)
         for number, (length, frames) in enumerate(found):
             size = size or frames[0].shape[1::-1]
-            if max(size) > LONGEST_SIDE * min(size):
-                raise UnreadableVideo(f"its picture of {size[0]} x {size[1]} is too narrow")
-            if number < start:
-                continue
-            frames = [_of_size(frame, size) for frame in frames]
-            ready = processor(np.stack(frames), size=budget, return_tensors="pt")
-            pixels, grid = ready["pixel_values_videos"], ready["video_grid_thw"]
-            features = self._model.get_video_features(
-                pixels.to(self._model.device),
-                grid.to(self._model.device),
-                video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
-            )
-            shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
-            yield Snippet(length, places(length, FRAMES), shape, pixels, torch.cat(tokens))
+            if number >= start:
+                yield self._look(processor, frames, length, size)
+
+    def _look(
+        self, processor: Any, frames: list[np.ndarray], length: int, size: tuple[int, int]
+    ) -> Snippet:
+        """A snippet of a video of this size; a frame is prepared as one of its window's 12."""
+        if max(size) > LONGEST_SIDE * min(size):
+            raise UnreadableVideo(f"its picture of {size[0]} x {size[1]} is too narrow")
+        budget = dict(processor.size)
+        budget["longest_edge"] = budget["longest_edge"] // (FRAMES * WINDOW) * FRAMES
+        frames = [_of_size(frame, size) for frame in frames]
+        ready = processor(np.stack(frames), size=budget, return_tensors="pt")
+        pixels, grid = ready["pixel_values_videos"], ready["video_grid_thw"]
+        features = self._model.get_video_features(
+            pixels.to(self._model.device),
+            grid.to(self._model.device),
+            video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
+        )
+        shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
+        return Snippet(size, length, places(length, FRAMES), shape, pixels, torch.cat(tokens))
 
     def _window(self, three: Sequence[Snippet], fps: float) -> Window:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""

@@ -27,6 +27,8 @@ PROJECTION_SEED = 7
 class EfficientNetLite0:
     """Embeds the middle frame of every snippet; `projected` shortens a row to 128 numbers."""
 
+    frames = 1  # of a snippet that it looks at
+
     def __init__(self, projected: bool) -> None:
         self._projection = projection() if projected else None
         self.width = PROJECTED if projected else WIDTH
@@ -62,8 +64,15 @@ class EfficientNetLite0:
         """Features of one crop, the whole frame, float16 [1, n, F]; raises UnreadableVideo."""
         features = np.empty((1, len(edges) - 1, self.width), np.float16)
         for t, row in enumerate(arithmetic.in_batches(self._embed, middles(path, edges), BATCH)):
-            features[0, t] = row if self._projection is None else row @ self._projection
+            features[0, t] = self._shortened(row)
         return features
+
+    def snippet(self, frames: list[np.ndarray]) -> np.ndarray:
+        """The row of one snippet from its middle frame, [1, F], in a batch of its own."""
+        return self._shortened(self._embed(frames))
+
+    def _shortened(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self._projection is None else rows @ self._projection
 
     @torch.inference_mode()
     def _embed(self, frames: list[np.ndarray]) -> np.ndarray:

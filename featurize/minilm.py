@@ -63,10 +63,11 @@ class MiniLM:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, 384]; equal texts are embedded once."""
-        return embed_distinct(self._embed, texts, BATCH, self.width)
+        return embed_distinct(self.embed, texts, BATCH, self.width)
 
     @torch.inference_mode()
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Texts in one batch, as many as are given, float64 [n, 384]."""
         tokens = self._tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         hidden = self._model(**tokens).last_hidden_state
         mask = tokens["attention_mask"][..., None].to(hidden.dtype)

@@ -14,10 +14,12 @@ VISION, CROPS, POOL = "clip-vit-b16", 10, "middle"
 CAPTIONERS = {"videollama3-7b": "7b", "videollama3-2b": "2b"}
 TEXT = ("clip-vit-l14", "clip-vit-b16")
 WEIGHTS = (*TEXT, *CAPTIONERS)
+STAND_INS = ("efficientnet-lite0", "tags", "minilm-l6")
 
 
 def vision(arguments: argparse.Namespace) -> Any:
-    """The image model: producer, width, (path, frame edges) -> [crops, n, F]; None for none.
+    """The image model: producer, width, (path, frame edges) -> [crops, n, F]; of one snippet alone,
+    frames and snippet(frames) -> [crops, F]. None for none.
 
     Of release:DIR: producer and rows(video) -> [crops, n, F].
     """
@@ -46,7 +48,8 @@ def vision(arguments: argparse.Namespace) -> Any:
 
 
 def captioner(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Any:
-    """What captions a video: producer, snippet_frames(entry), (entry) -> texts.
+    """What captions a video: producer, snippet_frames(entry), (entry) -> texts; and, unless the
+    captions are on file, snippet by snippet: frames and in_turn(fps).
 
     Of release:DIR: producer, snippet_frames(entry), embeddings(video) -> [n, Q].
     """
@@ -76,7 +79,9 @@ def captioner(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Any:
 
 
 def text(arguments: argparse.Namespace) -> Any:
-    """The text model: producer, width, context, (texts) -> [n, Q], count_tokens(text)."""
+    """The text model: producer, width, context, (texts) -> [n, Q], count_tokens(text); all in one
+    batch, embed(texts).
+    """
     if arguments.text in TEXT:
         from featurize.text import PROMPTED, ClipText
 
@@ -85,6 +90,18 @@ def text(arguments: argparse.Namespace) -> Any:
     from featurize.minilm import MiniLM
 
     return MiniLM()
+
+
+def local_weights(value: str) -> tuple[str, Path]:
+    """The name and the folder of --weights NAME=DIR; ArgumentTypeError for anything else."""
+    name, equals, folder = value.partition("=")
+    if name not in WEIGHTS or not equals or not folder:
+        raise argparse.ArgumentTypeError(
+            f"{value} is not NAME=DIR with NAME one of {', '.join(WEIGHTS)}"
+        )
+    if not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{folder} is no folder")
+    return name, Path(folder)
 
 
 def encoders(weights: Sequence[str]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--weights",
         action="extend",
         nargs="+",
-        type=_weights,
+        type=producers.local_weights,
         default=[],
         metavar="NAME=DIR",
         help=weights,
@@ -206,17 +206,6 @@ def _shard(value: str) -> tuple[int, int]:
     if not 0 <= index < count:
         raise argparse.ArgumentTypeError(f"{value} is no share: give 0/N to N-1/N")
     return index, count
-
-
-def _weights(value: str) -> tuple[str, Path]:
-    name, equals, folder = value.partition("=")
-    if name not in producers.WEIGHTS or not equals or not folder:
-        raise argparse.ArgumentTypeError(
-            f"{value} is not NAME=DIR with NAME one of {', '.join(producers.WEIGHTS)}"
-        )
-    if not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(f"{folder} is no folder")
-    return name, Path(folder)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ It describes nothing that happens: the likeliest ImageNet labels of a snippet's 
 sentence. It is for trying the whole way without a model hub.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
 
@@ -16,6 +18,8 @@ LABELS = 4  # named in a sentence
 
 class Tags:
     """The captioner `tags`: "A picture of a crowd, a street and a car." and so on."""
+
+    frames = 1  # of a snippet that it looks at
 
     def __init__(self) -> None:
         self._model = EfficientNetLite0(projected=False)
@@ -36,7 +40,15 @@ class Tags:
         """A sentence a snippet; raises UnreadableVideo."""
         frames = middles(entry.path, edges(entry.frames))
         logits = in_batches(self._model.classify, frames, BATCH)
-        return [sentence(np.argsort(-row, kind="stable")) for row in logits]
+        return [_named(row) for row in logits]
+
+    def in_turn(self, fps: float) -> Callable[[list[np.ndarray]], str]:
+        """A function of a snippet's middle frame that gives its sentence, in a batch of its own."""
+        return lambda frames: _named(self._model.classify(frames)[0])
+
+
+def _named(logits: np.ndarray) -> str:
+    return sentence(np.argsort(-logits, kind="stable"))
 
 
 def sentence(ranked: np.ndarray) -> str:

@@ -48,10 +48,11 @@ class ClipText:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, Q]; equal texts are embedded once."""
-        return arithmetic.embed_distinct(self._embed, texts, BATCH, self.width)
+        return arithmetic.embed_distinct(self.embed, texts, BATCH, self.width)
 
     @torch.inference_mode()
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Texts in one batch, as many as are given, float32 [n, Q]."""
         tokens = self._tokenizer(texts).to(arithmetic.device())
         with arithmetic.autocast():
             return self._model.encode_text(tokens).float().cpu().numpy()

@@ -1,6 +1,7 @@
 """Decode videos: some frames of every snippet, in one pass over the file and in bounded memory."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -23,13 +24,13 @@ def announced(path: Path) -> tuple[int, float]:
         return 0, 0.0
 
 
-def probe(path: Path) -> tuple[int, float]:
-    """The number of frames, found by decoding them, and their mean rate a second.
+def probe(path: Path, most: int | None = None) -> tuple[int, float]:
+    """The number of frames, found by decoding `most` of them at most, and their mean rate a second.
 
     Raises UnreadableVideo for a file without a single readable frame.
     """
     frames = readable = 0
-    for frame in _frames(path):
+    for frame in islice(_frames(path), most):
         frames, readable = frames + 1, readable + (frame is not None)
     if not readable:
         raise UnreadableVideo("not one frame of it can be read")

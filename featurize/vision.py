@@ -33,7 +33,7 @@ class ClipImages:
 
     def __init__(self, name: str, weights: Path | None, crops: int, pool: str) -> None:
         self._name, self._weights, self._crops = name, weights, crops
-        self._frames = SNIPPET_FRAMES if pool == "mean" else 1
+        self.frames = SNIPPET_FRAMES if pool == "mean" else 1  # of a snippet that it looks at
         self.width = clip.width(name)
         self.producer: dict[str, Any] = {
             **clip.producer(name, weights),
@@ -57,15 +57,27 @@ class ClipImages:
         features = np.empty((self._crops, len(edges) - 1, self.width), np.float16)
         rows = arithmetic.in_batches(self._embed, self._images(path, edges), BATCH)
         for t in range(len(edges) - 1):
-            # [frames, crops, F]
-            block = np.stack([next(rows) for _ in range(self._frames * self._crops)])
-            features[:, t] = block.reshape(self._frames, self._crops, -1).mean(axis=0)
+            features[:, t] = self._pooled([next(rows) for _ in range(self.frames * self._crops)])
         return features
 
+    def snippet(self, frames: list[np.ndarray]) -> np.ndarray:
+        """The rows of one snippet from its `frames` frames, float32 [crops, F], in no batch with
+        another's.
+        """
+        images = list(self._cut(frames))
+        batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+        return self._pooled([row for batch in batches for row in self._embed(batch)])
+
+    def _pooled(self, rows: list[np.ndarray]) -> np.ndarray:
+        return np.stack(rows).reshape(self.frames, self._crops, -1).mean(axis=0)
+
     def _images(self, path: Path, edges: np.ndarray) -> Iterator[np.ndarray]:
-        for frames in snippets(path, edges, self._frames):
-            for frame in frames:
-                yield from crops(frame)[: self._crops]
+        for frames in snippets(path, edges, self.frames):
+            yield from self._cut(frames)
+
+    def _cut(self, frames: list[np.ndarray]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            yield from crops(frame)[: self._crops]
 
     @torch.inference_mode()
     def _embed(self, images: list[np.ndarray]) -> np.ndarray:

@@ -108,6 +108,8 @@ def test_ten_crops_equal_open_clips_own_call(tiny, video):
     # float16 keeps three digits; what is compared here is everything before that
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-3)
     assert np.abs(found[0] - found[5]).max() > 1e-2 and np.abs(found[0] - found[1]).max() > 1e-2
+    by_itself = np.stack([model.snippet([frame]) for frame in frames], axis=1)
+    np.testing.assert_allclose(by_itself, found, atol=1e-4, rtol=1e-3)
     one = vision.ClipImages("clip-vit-b16", tiny, 1, "middle")
     np.testing.assert_array_equal(one(video, EDGES)[0], found[0])
     assert "top left" in model.producer["crops"] and one.producer["crops"] == "centre"
@@ -120,12 +122,15 @@ def test_embeddings_before_rounding_equal_open_clips_own_call(tiny, video):
     np.testing.assert_allclose(model._embed([np.asarray(i) for i in images]), expected, atol=1e-4)
 
 
-def test_a_snippets_mean_is_over_its_sixteen_frames(tiny, video):
+def test_a_snippets_mean_is_over_its_sixteen_frames(tiny, video, monkeypatch):
     model = vision.ClipImages("clip-vit-b16", tiny, 1, "mean")
     frames = [frame for picked in snippets(video, EDGES, 16) for frame in picked]
     rows = own_call(tiny, "tiny-quickgelu", [squares(frame)[0] for frame in frames])
     expected = rows.reshape(3, 16, -1).mean(axis=1)
     np.testing.assert_allclose(model(video, EDGES)[0], expected, atol=1e-4, rtol=1e-3)
+    monkeypatch.setattr(vision, "BATCH", 5)  # fewer than the sixteen images of a snippet
+    by_itself = [model.snippet(picked)[0] for picked in snippets(video, EDGES, 16)]
+    np.testing.assert_allclose(by_itself, expected, atol=1e-4, rtol=1e-3)
     middle = vision.ClipImages("clip-vit-b16", tiny, 1, "middle")(video, EDGES)[0]
     assert np.abs(middle - expected).max() > 1e-2
 

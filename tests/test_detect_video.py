@@ -291,7 +291,7 @@ def test_flags_of_detection_need_it(place, capsys):
     for flags in (["--threshold", "0.3"], ["--weights", "a=b"]):
         with pytest.raises(SystemExit) as ended:
             main.main(["--restore", str(place / "run"), "--eval", *flags])
-        assert ended.value.code == 2 and "are for --detect" in capsys.readouterr().err
+        assert ended.value.code == 2 and f"{flags[0]} is for --detect" in capsys.readouterr().err
     for score in ("1.5", "nan"):
         with pytest.raises(SystemExit):
             detect(place, place / "store", place / "out", "--threshold", score)

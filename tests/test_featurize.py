@@ -218,6 +218,29 @@ def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
     assert told[1] == "Normal0_test: Normal0_test.mp4 is missing"
 
 
+def test_a_snippet_by_itself_has_the_row_and_the_caption_that_it_has_among_others(models, tmp_path):
+    from featurize.efficientnet import EfficientNetLite0, middles
+    from featurize.minilm import MiniLM
+    from featurize.tags import Tags
+
+    script = demo.scripts()[0]
+    (tmp_path / "v.mp4").write_bytes(demo.encode(script))
+    edges = np.arange(0, 81, 16)
+    frames = list(middles(tmp_path / "v.mp4", edges))
+    for projected in (True, False):
+        model = EfficientNetLite0(projected)
+        rows = np.stack([model.snippet([frame]) for frame in frames], axis=1)
+        np.testing.assert_allclose(rows, model(tmp_path / "v.mp4", edges), rtol=2e-3, atol=2e-3)
+        assert np.ptp(rows, axis=1).max() > 0.1
+    tags, text = Tags(), MiniLM()
+    caption = tags.in_turn(25.0)
+    entry = sources.Entry("v", "test", ("Normal",), 80, 25.0, tmp_path / "v.mp4")
+    captions = tags(entry)
+    assert [caption([frame]) for frame in frames] == captions and len(set(captions)) > 1
+    together = text(captions)
+    np.testing.assert_allclose([text.embed([c])[0] for c in captions], together, atol=1e-4)
+
+
 def test_the_projection_is_orthonormal(models):
     from featurize.efficientnet import projection
 

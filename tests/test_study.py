@@ -15,10 +15,10 @@ from semvad_jax import config, seeds, store, study, study_table
 from semvad_jax import run as runs
 
 ROOT = Path(__file__).parent.parent
-STUDIES = [
+STUDIES = [  # of trained tables
     path
     for path in sorted((ROOT / "configs" / "studies").glob("*.py"))
-    if isinstance(study.load(path.stem), study.Study)
+    if isinstance(study.load(str(path)), study.Study)
 ]
 CONFIG = """
 from semvad_jax.config import *
@@ -428,6 +428,8 @@ def test_mistakes_end_in_one_sentence(small, place, tmp_path, capsys):
     assert "was begun with other settings" in told
     (place / "broken.py").write_text("study = 3\n")
     assert "must define" in refused(capsys, ["--study", str(place / "broken.py")])
+    told = refused(capsys, ["--study", "table2", "--weights", "clip-vit-b16=DIR"])
+    assert "reads finished stores; leave out --weights" in told
 
 
 def test_a_store_made_anew_is_not_mistaken_for_the_old(small, place, capsys):

@@ -5,6 +5,7 @@ what the plain call for every window would.
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -437,6 +438,17 @@ def test_captions_are_the_decoded_tokens_one_a_snippet(captioner, moving, monkey
     words = tiny.tokenizer()("A man  runs.\n<|im_end|><|endoftext|>")["input_ids"]
     monkeypatch.setattr(captioner, "tokens", lambda *_: iter([np.array(words)] * 2))
     assert captioner(moving) == ["A man runs."] * 2
+
+
+def test_captions_one_by_one_are_those_of_batches(captioner, tmp_path):
+    entry = render(tmp_path / "v.mp4", frames=64)
+    caption = captioner.in_turn(entry.fps)
+    frames = captions.snippets(entry.path, captions.edges(entry.frames), captioner.frames)
+    found = [caption(picked) for picked in frames]
+    expected = captioner(entry)
+    assert len(set(expected)) > 2
+    assert found[1:] == expected[:3]  # each call captions the snippet before
+    assert found[0] == captioner(replace(entry, frames=16))[0]
 
 
 def test_a_video_that_changes_size_is_captioned_in_that_of_its_first_frame(

@@ -49,6 +49,7 @@ def levels(path, edges, count):
 def test_frames_of_snippets_are_in_their_place(tmp_path, size):
     path = render(tmp_path / "v.mp4", size=size)
     assert videos.probe(path) == (40, 10)
+    assert videos.probe(path, 17) == (17, 10)
     assert levels(path, [0, 16, 32, 40], 1) == [[8], [24], [36]]
     assert levels(path, [0, 16, 32, 40], 4) == [[2, 6, 10, 14], [18, 22, 26, 30], [33, 35, 37, 39]]
     assert levels(path, [0, 16, 32, 40], 16)[1] == list(range(16, 32))

@@ -1,0 +1,16 @@
+"""Tables 5 to 7: how long a snippet of 16 frames takes in every stage, and how much memory.
+
+    python main.py --study runtime [--data video=my.mp4 LABEL=STORE] [--weights NAME=DIR …]
+
+`video` is looked at; without one, the longest of the demo's videos is rendered. The store names
+the models, as for --detect (default: the embedded demo, whose captions no model wrote). Each stage
+runs in a process of its own. Needs the extra `featurize`. Cost: a minute with the stand-ins on two
+CPU cores.
+"""
+
+from semvad_jax.runtime import Runtime
+
+study = Runtime(
+    title="Tables 5 to 7: runtime",
+    paper={"captioner": 1.112},
+)

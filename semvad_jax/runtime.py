@@ -1,0 +1,55 @@
+"""The paper's runtime tables as a study, and its one stage that runs in JAX: fusion + detection."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+
+from semvad_jax import data, evaluate, stopwatch, store
+from semvad_jax.config import Config
+from semvad_jax.models import model
+from semvad_jax.stopwatch import Measured, Stage
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Seconds a snippet of every stage, at batch 1."""
+
+    title: str
+    snippets: int = 100  # of which each stage is timed
+    warm_up: int = 3  # calls before them that do not count
+    paper: Mapping[str, float] = field(default_factory=dict)  # seconds a snippet, by stage
+
+
+def detection(chosen: Runtime, cfg: Config) -> Stage:
+    """Times a resolved config's model on its store. Raises BadInput as `store.open` does."""
+    name = "fusion + detection"
+    measured = stopwatch.alone(name, time_windows, cfg, chosen.warm_up, chosen.snippets)
+    tower = cfg.data.text_tower > 0
+    note = f"{name}: the class names run through the text tower with every window" if tower else ""
+    return Stage(name, f"{cfg.model.name}, {cfg.model.preset}", measured, cfg.model.length, note)
+
+
+def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
+    """The jitted forward pass of one window of T snippets, in a batch of its own, again and again.
+
+    Weights are fresh ones of one seed; they, the class texts and the window (the first of the
+    store's longest video) lie on the device before. The first call compiles.
+    """
+    features = store.open(cfg.data.store)
+    cfg = replace(cfg, train=replace(cfg.train, batch=1))
+    lengths = [v.snippets if v.error is None else 0 for v in features.videos]
+    longest = lengths.index(max(lengths))
+    crop = evaluate.crops_of(cfg, features, longest)[0]
+    window = jax.tree.map(lambda x: x[:1], data.windows(cfg, features, [(longest, crop)]))
+    params = model(cfg).init(cfg, jax.random.key(0))
+    score = jax.jit(partial(evaluate.score_windows, cfg))
+    device = jax.devices()[0]
+    given = jax.device_put((data.frozen(features), window, params), device)
+    seconds = stopwatch.measure(
+        lambda _: jax.block_until_ready(score(*given)), range(warm_up + count), warm_up, count
+    )
+    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
+    kind = stopwatch.processor() if device.platform == "cpu" else device.device_kind
+    return Measured(seconds, stopwatch.host_peak(), peak, kind)
