@@ -115,7 +115,7 @@ def _numbers(study: CaptionMatch, name: str, result: Result) -> dict[str, Any]:
         "paper": study.paper,
         "pairs": pairs,
         "sentences": result.sentences,
-        "data": [_store(found) for found in result.stores],
+        "rows": [_store(found) for found in result.stores],
     }
 
 
@@ -127,5 +127,5 @@ def _store(found: Found) -> dict[str, Any]:
         }
         for encoder, groups in found.compared.items()
     }
-    named = {"label": found.label, "store": found.store, "counts": found.counts}
+    named = {"data": found.label, "store": found.store, "counts": found.counts}
     return named | {"encoders": compared}

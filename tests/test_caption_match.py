@@ -343,7 +343,7 @@ def test_what_is_told_are_the_numbers(place, capsys):
         "* The paper's figure is of other captions",
     ):
         assert part in told, part
-    (data,) = json.loads((place / "out" / "study.json").read_text())["data"]
+    (data,) = json.loads((place / "out" / "study.json").read_text())["rows"]
     c = data["encoders"]["words"]["all"]["another video"]
     low, high = c["difference_interval"]
     gap = f"{c['difference']:+.3f} ± {(high - low) / 2:.3f}"
@@ -383,7 +383,12 @@ def test_mistakes_end_in_one_sentence(place, capsys):
     make(place / "textless", VIDEOS, texts=False)
     told = refused(capsys, command(place, data=("mine=textless", "sentences=w.json")))
     assert "has no captions of test videos" in told
-    for more in (["--set", "train.lr=1"], ["--vmap-seeds", "2"], ["--config", "demo"]):
+    for more in (
+        ["--set", "train.lr=1"],
+        ["--vmap-seeds", "2"],
+        ["--config", "demo"],
+        ["--class-map", "x"],
+    ):
         assert "trains nothing" in refused(capsys, command(place, *more))
     told = refused(capsys, ["--study", "table2", "--weights", "clip-vit-l14=."])
     assert "leave out --weights" in told
@@ -461,7 +466,7 @@ def test_the_demo_by_minilm(tmp_path, capsys):
     told = words(capsys)
     assert "60 of 60 test videos have captions and sentences, 215 of them" in told
     assert "minilm-l6" in told and "the paper 0.77*" in told and "A.3) are missing" in told
-    (data,) = json.loads((tmp_path / "study.json").read_text())["data"]
+    (data,) = json.loads((tmp_path / "study.json").read_text())["rows"]
     found = data["encoders"]["minilm-l6"]
     for kind in ("another moment", "another video"):
         assert found["all"][kind]["difference_interval"][0] > 0.1
