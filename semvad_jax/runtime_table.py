@@ -73,7 +73,7 @@ def tell(
         "store": str(plan.features.path),
         "config": json.loads(config.to_json(plan.cfg)),
         "warm_up_calls": chosen.warm_up,
-        "stages": [_numbers(stage) for stage in stages],
+        "rows": [_numbers(stage) for stage in stages],
         "together": _rates(together(stages)),
         "untimed": [stage.name for stage in stages if stage.measured is None],
     }

@@ -229,7 +229,7 @@ def test_figures_are_those_of_the_seconds(tmp_path, plan, capsys):
         Stage("fusion + detection", "semvad", measured([0.8, 1.6, 2.4]), snippets=8),
     ]
     found = told(tmp_path, plan, stages)
-    vision, detection = found["stages"]
+    vision, detection = found["rows"]
     assert vision["seconds"] == seconds
     assert vision["seconds_a_snippet"] == pytest.approx(np.mean(seconds))
     assert vision["sd"] == pytest.approx(np.std(seconds, ddof=1))
@@ -250,7 +250,7 @@ def test_figures_are_those_of_the_seconds(tmp_path, plan, capsys):
 
 def test_real_time_is_the_videos_own(tmp_path, plan, capsys):
     stages = [Stage("decode", "PyAV", measured([0.5]))]
-    assert told(tmp_path, plan, stages, fps=30)["stages"][0]["sd"] is None
+    assert told(tmp_path, plan, stages, fps=30)["rows"][0]["sd"] is None
     assert "32.0 frames a second, faster than real time (the video has 30)" in words(capsys)
     told(tmp_path, plan, stages, fps=59.94)
     assert "no faster than real time (the video has 59.94)" in words(capsys)
@@ -284,7 +284,7 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
     main.main(command(tmp_path))
     shown = words(capsys)
     found = json.loads((tmp_path / "out" / "study.json").read_text())
-    stages = {stage["stage"]: stage for stage in found["stages"]}
+    stages = {stage["stage"]: stage for stage in found["rows"]}
     assert list(stages) == ["decode", "vision", "captioner", "text", "fusion + detection"]
     assert stages["vision"]["model"] == "efficientnet-lite0, a stand-in"
     assert "seconds" not in stages["captioner"] and found["untimed"] == ["captioner"]
@@ -338,7 +338,7 @@ def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, caps
     weights = ["--weights", f"clip-vit-b16={b16}", f"videollama3-7b={captioner}"]
     main.main(command(tmp_path, *data, *weights, "--set", "model.dim=24"))
     found = json.loads((tmp_path / "out" / "study.json").read_text())
-    stages = {stage["stage"]: stage for stage in found["stages"]}
+    stages = {stage["stage"]: stage for stage in found["rows"]}
     assert found["untimed"] == [] and found["video"] == str(video)
     assert stages["vision"]["model"] == "clip-vit-b16, 10 crops"
     assert all(len(stage["seconds"]) == 2 for stage in stages.values())

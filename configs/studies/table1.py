@@ -1,9 +1,10 @@
 """Table 1: how many words a class caption may choose from, the top x % of its ranking.
 
-    python featurize/run.py … --top-percent 5 --out features/ucf_5     # and 10, 30, 50
+    cp -r features/ucf.work features/ucf_5.work        # all but the class captions is found there
+    python featurize/run.py --dataset ucf --top-percent 5 --out features/ucf_5     # and 30, 50
     python main.py --study table1 --data 5=features/ucf_5 10=features/ucf 30=… 50=…
 
-The labels are the values of x. The demo store was made with 10. Cost: one run a store.
+The labels are the values of x; 10 is the default, and the demo's. Cost: one run a store.
 """
 
 from semvad_jax.study import Figure, Row, Study
