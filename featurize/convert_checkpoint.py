@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     temporary = args.target.with_name(args.target.name + ".tmp")
-    safetensors.torch.save_file(weights, temporary)
+    # not save_file: what it writes only its owner may read
+    temporary.write_bytes(safetensors.torch.save(weights))
     temporary.replace(args.target)
     print(f"{len(weights)} tensors: {args.target}")
 

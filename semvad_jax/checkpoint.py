@@ -48,7 +48,8 @@ def begin(run: Path, cfg: Config, frozen: Frozen, meta: Mapping[str, Any]) -> No
     folder = run / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "frozen.safetensors.tmp"
-    safetensors.flax.save_file(flatten(frozen), temporary)
+    # not save_file: what it writes only its owner may read
+    temporary.write_bytes(safetensors.flax.save(flatten(frozen)))
     temporary.replace(folder / "frozen.safetensors")
     write(folder / "meta.json", json.dumps(meta, indent=2, ensure_ascii=False))
     write(run / "config.json", config.to_json(cfg))

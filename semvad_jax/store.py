@@ -208,7 +208,9 @@ class Writer:
             self._files.close()
             (self._partial / "videos.jsonl").write_bytes(b"".join(map(json_line, rows)))
             tensors = {k: np.ascontiguousarray(v) for k, v in sorted(class_text.items())}
-            safetensors.numpy.save_file(tensors, self._partial / "class_text.safetensors")
+            # not save_file: what it writes only its owner may read
+            packed = safetensors.numpy.save(tensors)
+            (self._partial / "class_text.safetensors").write_bytes(packed)
             read_class_text(self._partial / "class_text.safetensors", len(self._classes), captions)
             (self._partial / "class_words.json").write_bytes(json_text(class_words))
             tail = {

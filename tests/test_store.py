@@ -108,6 +108,10 @@ def test_an_earlier_store_is_replaced_only_by_a_finished_one(path: Path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_whoever_may_read_one_file_may_read_all(path: Path):
+    assert len({file.stat().st_mode for file in path.iterdir()}) == 1
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match="something else"):
