@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from semvad_jax.study import Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
 
@@ -217,7 +218,7 @@ def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str,
     from featurize import producers
     from semvad_jax import caption_match, caption_match_table
 
-    _without(args, "trains nothing", "config", "set", "class_map", *SEEDS)
+    _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
     encoders = producers.encoders(args.weights)
     found = caption_match.run(chosen, args.data or [], encoders)
     caption_match_table.tell(chosen, name, found, out)
@@ -234,7 +235,7 @@ def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Pa
     counts = chosen.warm_up, chosen.snippets
     given = plan.video, plan.features, args.weights
     video, stages = featurizer.stages(*given, *counts, out / "video")
-    stages.append(runtime.detection(chosen, plan.cfg))
+    stages.append(runtime.detection(chosen, plan.cfg, plan.features))
     runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
 
 
@@ -256,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _fail("interrupted; what was saved stays, and --resume goes on from there", 130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in UNWRITABLE:
             raise
         where = error.filename or "the output"
         _fail(f"cannot write {where}: {os.strerror(error.errno)}; what was saved before stays", 2)

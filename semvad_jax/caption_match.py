@@ -59,6 +59,8 @@ class Cosines(NamedTuple):
 
     same: np.ndarray  # those of its own moment
     another: dict[str, np.ndarray]  # by ANOTHER
+    # how often a caption of its own moment is nearer than another, one of each drawn, by ANOTHER
+    nearer: dict[str, np.ndarray]
     video: np.ndarray  # [M] the sentence's video, 0 … V−1
 
 
@@ -69,7 +71,7 @@ class Comparison(NamedTuple):
     other: float
     difference: float
     difference_interval: Interval | None
-    nearer: float  # share of sentences that are nearer to their own moment, a tie counts half
+    nearer: float  # a half by chance, see `Cosines`; a tie counts half
     videos: int
     sentences: int
 
@@ -147,7 +149,7 @@ def measure(
     groups = {"all": np.ones_like(anomalous), "of the anomaly": anomalous}
     return {
         name: {
-            kind: compare(found.same[group], other[group], found.video[group])
+            kind: compare(*(x[group] for x in (found.same, other, found.nearer[kind], found.video)))
             for kind, other in found.another.items()
         }
         for name, group in groups.items()
@@ -178,21 +180,41 @@ def cosines(
         captions, sentences: unit vectors [n, Q] and [m, Q] of each of the V videos.
     """
     means = np.stack([rows.mean(axis=0) for rows in captions])  # [V, Q]
-    same, moment, another = [], [], []
-    for own, video, ours, theirs in zip(means, videos, captions, sentences, strict=True):
+    everything = np.concatenate(captions)  # [N, Q]
+    of = np.repeat(np.arange(len(captions)), [len(rows) for rows in captions])
+    weight = 1 / np.bincount(of)[of]
+    same, moment, another, nearer = [], [], [], {kind: [] for kind in ANOTHER}
+    for v, (video, ours, theirs) in enumerate(zip(videos, captions, sentences, strict=True)):
         values = theirs @ ours.T  # [m, n]
         shared = overlap(video.sentence_frames, video.caption_frames)
         same.append(_mean(values, shared))
         moment.append(_mean(values, shared == 0))
-        rest = means.sum(axis=0) - own  # the mean is linear: no cosine with each other caption
+        rest = means.sum(axis=0) - means[v]  # the mean is linear: no cosine with each caption
         another.append(theirs @ rest / (len(videos) - 1 or math.nan))
-    sizes = [len(rows) for rows in sentences]
+        elsewhere = weight * (of != v)
+        for own, frames, cosine in zip(values, shared, theirs @ everything.T, strict=True):
+            for kind, drawn in zip(ANOTHER, ((own, frames == 0), (cosine, elsewhere)), strict=True):
+                nearer[kind].append(_chance_above(own, frames, *drawn))
     parts = (np.concatenate(moment), np.concatenate(another))
     return Cosines(
         np.concatenate(same),
         dict(zip(ANOTHER, parts, strict=True)),
-        np.repeat(np.arange(len(videos)), sizes),
+        {kind: np.array(chances) for kind, chances in nearer.items()},
+        np.repeat(np.arange(len(videos)), [len(rows) for rows in sentences]),
     )
+
+
+def _chance_above(
+    x: np.ndarray, x_weight: np.ndarray, y: np.ndarray, y_weight: np.ndarray
+) -> float:
+    """How often an x, drawn by weight, is above a y; a tie counts half. NaN without weights."""
+    if not (x_weight.any() and y_weight.any()):
+        return math.nan
+    order = np.argsort(y)
+    below = np.append(0.0, np.cumsum(y_weight[order]))
+    low = below[np.searchsorted(y[order], x - TIE, "left")]
+    high = below[np.searchsorted(y[order], x + TIE, "right")]
+    return float((low + high) / 2 / below[-1] @ x_weight / x_weight.sum())
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -201,23 +223,22 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (values * weights).sum(axis=1) / np.where(total > 0, total, np.nan)
 
 
-def compare(same: np.ndarray, other: np.ndarray, video: np.ndarray) -> Comparison | None:
+def compare(
+    same: np.ndarray, other: np.ndarray, nearer: np.ndarray, video: np.ndarray
+) -> Comparison | None:
     """Paired comparison over the sentences that have both cosines; None where none has.
 
     A video's sentences are averaged first, since they are not independent, then the videos.
 
     Args:
-        same, other, video: [M], as in `Cosines`.
+        same, other, nearer, video: [M], as in `Cosines`.
     """
     both = np.isfinite(same) & np.isfinite(other)
     if not both.any():
         return None
-    same, other = same[both], other[both]
     place = np.unique(video[both], return_inverse=True)[1]
-    gap = same - other
-    nearer = np.where(np.abs(gap) < TIE, 0.5, gap > 0)
     own, others, shares = (
-        (np.bincount(place, x) / np.bincount(place)).tolist() for x in (same, other, nearer)
+        (np.bincount(place, x[both]) / np.bincount(place)).tolist() for x in (same, other, nearer)
     )
     return Comparison(
         float(np.mean(own)),
@@ -225,5 +246,5 @@ def compare(same: np.ndarray, other: np.ndarray, video: np.ndarray) -> Compariso
         *paired_difference(own, others),
         float(np.mean(shares)),
         len(own),
-        len(gap),
+        int(both.sum()),
     )

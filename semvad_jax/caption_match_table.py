@@ -15,7 +15,8 @@ from semvad_jax.checkpoint import write
 HEADING = (
     "Mean cosine of human sentences with captions of the same moment and with those of another: a "
     "video's sentences averaged first, then the videos. ± t: a 95 % interval over videos. nearer: "
-    "sentences that are nearer to their own moment than to the other, a tie counts half."
+    "how often a caption of the own moment is nearer than one of the other, drawn from each; a tie "
+    "counts half, and chance is 50 %."
 )
 
 

@@ -21,9 +21,7 @@ def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
     """Indices of the train, val and test videos; val is a share of each first label's train videos
     (`data.val_fraction`).
     """
-    readable = [i for i, v in enumerate(store.videos) if v.error is None and v.snippets > 0]
-    train = [i for i in readable if store.videos[i].split == "train"]
-    test = [i for i in readable if store.videos[i].split == "test"]
+    train, test = readable(store, "train"), readable(store, "test")
     if not train or not test:
         raise BadInput(
             f"the store at {store.path} has {len(train)} train and {len(test)} test videos; "
@@ -38,6 +36,12 @@ def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
             for j in rng.permutation(len(group))[: round(cfg.data.val_fraction * len(group))]
         }
     return [i for i in train if i not in val], sorted(val), test
+
+
+def readable(store: Store, split: str) -> list[int]:
+    """Indices of the videos of a split that have features."""
+    videos = enumerate(store.videos)
+    return [i for i, v in videos if v.split == split and v.error is None and v.snippets > 0]
 
 
 def frozen(store: Store) -> Frozen:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from semvad_jax.config import Config
+from semvad_jax.config import BadInput, Config
 from semvad_jax.data import windows
 from semvad_jax.metrics import detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
@@ -114,6 +114,8 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
     The public evaluator calls a normal video's label 'A': on UCF-Crime that is no class of its
     list, on XD-Violence it is class 0 with the whole video as truth. Both are kept, for comparable
     mAP.
+
+    Raises BadInput where the videos do not have frames of both kinds: there is no AUC then.
     """
     positive, edges, segments = [], [], []
     for i in videos:
@@ -127,7 +129,13 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
         spans = [(store.classes.index(name), start, end) for name, start, end in v.intervals]
         whole = 0 if store.info["dataset"] == "xd" else -1
         segments.append(spans if store.classes[0] not in v.labels else [(whole, 0, v.frames)])
-    frames = np.concatenate([np.diff(e) for e in edges])
+    frames = np.concatenate([np.diff(e) for e in edges]) if edges else np.zeros(0, np.int64)
+    anomalous, total = sum(int(p.sum()) for p in positive), int(frames.sum())
+    if not 0 < anomalous < total:
+        raise BadInput(
+            f"the {len(positive)} test videos of {store.path} have {anomalous} anomalous frames of "
+            f"{total}; nothing can be judged without frames of both kinds"
+        )
     return FrameTruth(np.concatenate(positive), frames, segments, edges)
 
 

@@ -139,9 +139,9 @@ def _train(
 def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None:
     """Judges RUN's checkpoint on its own store, or on `data`: RUN/eval.json.
 
-    On a store of other classes, or with a class map, the last weights alone, see transfer.py.
-    Raises BadInput where the store has other producers than the run's.
+    Other classes, or a class map: see transfer.py. Raises BadInput for other producers.
     """
+    features = None
     if data is not None:
         cfg, frozen, meta = checkpoint.read(run)
         features = open_store(data)
@@ -149,18 +149,18 @@ def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None
         detection.check_producers(run, meta["producers"], features)
         if class_map or features.classes != cfg.data.classes:
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
-    program, state, meta, clock = restore(run, data)
+    program, state, meta, clock = restore(run, features)
     summary, chosen = _judge(program, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
     _tell(Console(), program, summary, chosen)
 
 
 def restore(
-    run: Path, data: str | None = None
+    run: Path, features: store.Store | None = None
 ) -> tuple[seeds.Program, TrainState, dict[str, Any], dict[str, float]]:
-    """RUN's last state, its program on its own store or `data`, its meta and its clock."""
+    """RUN's last state, its program on its own store or another, its meta and its clock."""
     cfg, _, meta = checkpoint.read(run)
-    features = open_store(data or cfg.data.store)
+    features = features or open_store(cfg.data.store)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = seeds.Program(cfg, features, len(meta["weight_seeds"]), meta["chunk"])
     with checkpoint.Checkpoints(run) as saved:

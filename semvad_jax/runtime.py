@@ -10,6 +10,7 @@ from semvad_jax import data, evaluate, stopwatch, store
 from semvad_jax.config import Config
 from semvad_jax.models import model
 from semvad_jax.stopwatch import Measured, Stage
+from semvad_jax.store import Store
 
 
 @dataclass(frozen=True)
@@ -17,32 +18,35 @@ class Runtime:
     """Seconds a snippet of every stage, at batch 1."""
 
     title: str
-    snippets: int = 100  # of which each stage is timed
+    snippets: int = 100  # each stage's timed calls, of a snippet or a window
     warm_up: int = 3  # calls before them that do not count
     paper: Mapping[str, float] = field(default_factory=dict)  # seconds a snippet, by stage
 
 
-def detection(chosen: Runtime, cfg: Config) -> Stage:
-    """Times a resolved config's model on its store. Raises BadInput as `store.open` does."""
+def detection(chosen: Runtime, cfg: Config, features: Store) -> Stage:
+    """Times a resolved config's model on its store."""
     name = "fusion + detection"
     measured = stopwatch.alone(name, time_windows, cfg, chosen.warm_up, chosen.snippets)
     tower = cfg.data.text_tower > 0
     note = f"{name}: the class names run through the text tower with every window" if tower else ""
-    return Stage(name, f"{cfg.model.name}, {cfg.model.preset}", measured, cfg.model.length, note)
+    snippets = min(cfg.model.length, features.videos[_longest(features)].snippets)
+    return Stage(name, f"{cfg.model.name}, {cfg.model.preset}", measured, snippets, note)
 
 
 def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
-    """The jitted forward pass of one window of T snippets, in a batch of its own, again and again.
+    """The jitted forward pass of one window of up to T snippets, in a batch of its own, again and
+    again; with `eval.crop=mean` one window of each crop.
 
     Weights are fresh ones of one seed; they, the class texts and the window (the first of the
-    store's longest video) lie on the device before. The first call compiles.
+    store's longest video) lie on the device before. The first call compiles. Raises BadInput as
+    `store.open` does.
     """
     features = store.open(cfg.data.store)
     cfg = replace(cfg, train=replace(cfg.train, batch=1))
-    lengths = [v.snippets if v.error is None else 0 for v in features.videos]
-    longest = lengths.index(max(lengths))
-    crop = evaluate.crops_of(cfg, features, longest)[0]
-    window = jax.tree.map(lambda x: x[:1], data.windows(cfg, features, [(longest, crop)]))
+    video = _longest(features)
+    crops = [(video, crop) for crop in evaluate.crops_of(cfg, features, video)]
+    every = -(-features.videos[video].snippets // cfg.model.length)
+    window = jax.tree.map(lambda x: x[::every], data.windows(cfg, features, crops))
     params = model(cfg).init(cfg, jax.random.key(0))
     score = jax.jit(partial(evaluate.score_windows, cfg))
     device = jax.devices()[0]
@@ -53,3 +57,8 @@ def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
     kind = stopwatch.processor() if device.platform == "cpu" else device.device_kind
     return Measured(seconds, stopwatch.host_peak(), peak, kind)
+
+
+def _longest(features: Store) -> int:
+    lengths = [v.snippets if v.error is None else 0 for v in features.videos]
+    return lengths.index(max(lengths))

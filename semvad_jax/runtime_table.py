@@ -15,12 +15,12 @@ from semvad_jax import config, study
 from semvad_jax import run as runs
 from semvad_jax.checkpoint import write
 from semvad_jax.config import BadInput, Config
+from semvad_jax.metrics import SNIPPET
 from semvad_jax.report import spread
 from semvad_jax.runtime import Runtime
 from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
 
-FRAMES = 16  # of a snippet
 ROW = study.Row("runtime", "", ())
 
 
@@ -44,6 +44,8 @@ def plan(given: Sequence[str], base: str | None, overrides: Sequence[str]) -> Pl
             f"--data {' '.join(given)}: the runtime study takes one store, beside video=FILE"
         )
     label, path = next(iter(stores.items()), ("demo", "demo"))
+    if any(text.partition("=")[0].strip() == "data.store" for text in overrides):
+        raise BadInput("--set data.store: the store is named by --data LABEL=STORE")
     features = runs.open_store(path)
     cfg = study.settings(ROW, label, features, base, overrides)
     return Plan(Path(video) if video else None, features, config.resolve(cfg, features))
@@ -138,17 +140,18 @@ def _notes(chosen: Runtime, fps: float, stages: Sequence[Stage]) -> Iterable[str
         f"has {fps:g})."
     )
     yield (
-        f"n = {chosen.snippets} snippets a stage, one at a time (batch 1), after {chosen.warm_up} "
-        "calls that do not count; a video that ends is opened again within the next snippet's time."
+        f"n = {chosen.snippets} calls a stage, one snippet at a time (batch 1), after "
+        f"{chosen.warm_up} that do not count; a video that ends is opened again within the next "
+        "snippet's time."
     )
     for stage in stages:
         if stage.measured and stage.snippets > 1:
             found = spread([s * stage.snippets for s in stage.seconds])
             sd = "" if found["sd"] is None else f" ± {_digits(found['sd'])}"
             yield (
-                f"{stage.name}: {_digits(found['mean'])}{sd} s a window of {stage.snippets} "
-                f"snippets, here ÷ {stage.snippets}; fresh weights of one seed, on which time does "
-                "not depend."
+                f"{stage.name}: a call is a window of {stage.snippets} snippets and takes "
+                f"{_digits(found['mean'])}{sd} s, here ÷ {stage.snippets}; fresh weights of one "
+                "seed, on which time does not depend."
             )
     yield (
         "decode: 16 frames as pictures of the video's size; vision and captioner get theirs "
@@ -163,7 +166,7 @@ def _notes(chosen: Runtime, fps: float, stages: Sequence[Stage]) -> Iterable[str
 
 def _differs(stage: Stage) -> bool:
     """Whether a stage's model is not the paper's."""
-    return stage.model not in study.PRODUCERS.get(stage.name, ())
+    return stage.model.partition(",")[0] not in study.PRODUCERS.get(stage.name, ())
 
 
 def _rates(seconds: float) -> dict[str, float]:
@@ -171,7 +174,7 @@ def _rates(seconds: float) -> dict[str, float]:
     return {
         "seconds_a_snippet": seconds,
         "snippets_a_second": 1 / seconds,
-        "fps": FRAMES / seconds,
+        "fps": SNIPPET / seconds,
     }
 
 

@@ -6,7 +6,6 @@ Sentences come in UCA's format, a JSON file of moments in seconds for each video
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,8 @@ from semvad_jax.config import BadInput
 from semvad_jax.store import Store
 
 FORM = '{"VIDEO": {"duration": s, "timestamps": [[start, end], …], "sentences": [text, …]}}'
+FIELDS = ("duration", "timestamps", "sentences")
+LONGEST = 1e9  # seconds; a number beyond it is none
 CLOCK = 0.05  # a duration that differs by a larger share may mean another frame rate
 
 
@@ -43,7 +44,7 @@ def read_sentences(path: Path) -> dict[str, tuple[float, list[Timed]]]:
     """{video: (duration in seconds, its sentences)} from a file in UCA's format, or from all
     UCA_*.json of a folder.
 
-    Raises BadInput: nothing there, no JSON of that form, a video in two files.
+    Raises BadInput: nothing there, no JSON of that form, a video that is there twice.
     """
     files = sorted(path.glob("UCA_*.json")) if path.is_dir() else [path]
     if not (files and files[0].is_file()):
@@ -53,27 +54,31 @@ def read_sentences(path: Path) -> dict[str, tuple[float, list[Timed]]]:
     found: dict[str, tuple[float, list[Timed]]] = {}
     for file in files:
         try:
-            rows = json.loads(file.read_bytes()).items()
-        except (ValueError, AttributeError):
-            raise BadInput(f"{file} is no JSON {FORM}; correct it") from None
+            rows = json.loads(file.read_bytes(), object_pairs_hook=tuple)  # a key twice stays twice
+        except (ValueError, RecursionError):
+            rows = None
+        if not isinstance(rows, tuple):
+            raise BadInput(f"{file} is no JSON {FORM}; correct it")
         for video, row in rows:
             if video in found:
-                raise BadInput(f"{file} describes {video}, as another file does; keep one of them")
+                raise BadInput(f"{file} describes {video} a second time; keep one of the two")
             try:
-                found[video] = _timed(row)
+                fields = dict(row)
+                found[video] = _timed(*(fields[name] for name in FIELDS))
             except (ValueError, LookupError, TypeError):
                 raise BadInput(f"{file}: {video} is not of the form {FORM}; correct it") from None
     return found
 
 
-def _timed(row: Any) -> tuple[float, list[Timed]]:
-    duration, times, texts = float(row["duration"]), row["timestamps"], row["sentences"]
-    rows = [Timed(float(a), float(b), t) for (a, b), t in zip(times, texts, strict=True)]
-    numbers = [duration, *(x for timed in rows for x in timed[:2])]
-    if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
-        raise TypeError
-    if not all(map(math.isfinite, numbers)):
+def _timed(duration: Any, timestamps: Any, sentences: Any) -> tuple[float, list[Timed]]:
+    """ValueError or TypeError where these are not what they should be."""
+    rows = [Timed(a, b, t) for (a, b), t in zip(timestamps, sentences, strict=True)]
+    for number in (duration, *(x for row in rows for x in row[:2])):
+        if type(number) not in (int, float) or not abs(number) < LONGEST:
+            raise ValueError
+    if not (isinstance(sentences, list) and duration > 0):
         raise ValueError
+    "".join(sentences).encode()  # a lone surrogate is no text
     return duration, rows
 
 
@@ -97,6 +102,8 @@ def described(
     counts = dict.fromkeys(("reversed", "cut", "left_out", "whole_video", "other_duration"), 0)
     found = []
     for _, video in test:
+        if not video.fps > 0:
+            raise BadInput(f"{features.path}: {video.video} has {video.fps:g} frames a second")
         known = [k for k, text in enumerate(texts[video.video]) if text.strip()]
         if not known or video.video not in written:
             continue

@@ -184,13 +184,14 @@ def run(
     ]
     if class_map and study.kind != "transfer":
         raise BadInput("--class-map is for a study of transfer, such as table9")
-    pairs = transfer.read_class_map(class_map) if class_map else None
+    class_pairs = transfer.read_class_map(class_map) if class_map else None
     for label, row, cfg in todo if study.kind == "transfer" else ():
         source, at = stores[label], folder / label / row.name
         for features in [f for other, f in stores.items() if other != label] or [source]:
             detection.check_store(config.resolve(cfg, source), features)
             detection.check_producers(at, source.info["producers"], features)
-            transfer.class_pairs(source.classes, features.classes, pairs)
+            transfer.class_pairs(source.classes, features.classes, class_pairs)
+            transfer.test_videos(features)
     console, results = Console(highlight=False, markup=False), []
     for place, (label, row, cfg) in enumerate(todo, 1):
         at = folder / label / row.name
@@ -205,7 +206,7 @@ def run(
         others = differing(stores[label], study.captioners.get(label))
         results.append(Result(label, row, at, resolved, summary, resolved.eval.select_head, others))
     if study.kind == "transfer":
-        return _transferred(results, stores, pairs)
+        return _transferred(results, stores, class_pairs)
     return [result for group in groups(study, results) for result in _with_head(group)]
 
 
@@ -264,7 +265,7 @@ def _transferred(
         cfg = replace(cfg, eval=replace(cfg.eval, crop=target.cfg.eval.crop))
         params, _ = checkpoint.last_weights(source.run, cfg, meta)
         pairs = transfer.class_pairs(cfg.data.classes, features.classes, class_map)
-        metrics = transfer.over_seeds(transfer.judge(cfg, frozen, params, features, pairs))
+        metrics = transfer.over_seeds(cfg, transfer.judge(cfg, frozen, params, features, pairs))
         summary = source.summary | {"dataset": target.summary["dataset"], "metrics": metrics}
         label = f"{source.label} → {target.label}"
         same = ("judged on the store it was trained on",) if source is target else ()
@@ -277,7 +278,7 @@ def _transferred(
                 summary=summary,
                 head="binary",
                 others=others,
-                classes=transfer.sentence(pairs, features.classes),
+                classes=transfer.sentence(cfg, pairs, features.classes, source.has("class")),
             )
         )
     labels = dict.fromkeys(r.label for r in found)

@@ -51,6 +51,10 @@ def tell(
         else:
             by = dict.fromkeys(r.cfg.eval.select_head for r in group)
             console.print(f"val, test: weights selected by the {' or '.join(by)} head.")
+            if all(r.found("last", HEADLINE) and not r.found("val", HEADLINE) for r in group):
+                console.print(
+                    "No val, no selection optimism: --set data.val_fraction=0.1 sets one aside."
+                )
         _print_differences(console, group)
     if study.note:
         console.print(study.note)
@@ -105,8 +109,6 @@ def _print_optimism(console: Console, study: Study, group: Sequence[Result], met
             table.add_row(label, f"{100 * mean:+.2f}", points(interval) if interval else "–")
     if table.row_count:
         console.print(table)
-    elif all(r.cfg.data.val_fraction == 0 for r in group) and study.kind != "transfer":
-        console.print("No val, no selection optimism: --set data.val_fraction=0.1 sets one aside.")
 
 
 def _print_seeds(console: Console, group: Sequence[Result]) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from rich.console import Console
 
-from semvad_jax import checkpoint, data, report, seeds
+from semvad_jax import checkpoint, config, data, report, seeds
 from semvad_jax import evaluate as judging
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import CONFIGS, BadInput, Config
 from semvad_jax.evaluate import FrameTruth, Scores
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen
@@ -28,12 +28,13 @@ def read_class_map(path: Path) -> Pairs:
     Raises BadInput where the file is none.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        lists = {k: [v] if isinstance(v, str) else v for k, v in table.items()}
-        found = tuple((k, name) for k, names in lists.items() for name in names)
-        if found and all(isinstance(name, str) for _, name in found):
-            return found
-    except (OSError, UnicodeDecodeError, AttributeError, TypeError, json.JSONDecodeError):
+        rows = json.loads(path.read_bytes(), object_pairs_hook=tuple)  # a key twice stays twice
+        if isinstance(rows, tuple):
+            lists = [(a, b if isinstance(b, list) else [b]) for a, b in rows]
+            found = tuple((a, name) for a, names in lists for name in names)
+            if found and all(isinstance(name, str) for _, name in found):
+                return found
+    except (OSError, ValueError, RecursionError):
         pass
     raise BadInput(
         f'{path} is no class map; it is a JSON object such as {{"RoadAccidents": "CarAccident"}}, '
@@ -46,29 +47,47 @@ def class_pairs(ours: Sequence[str], theirs: Sequence[str], given: Pairs | None)
     name them in either direction. Without `given`: all, where the two lists are the same, else
     None.
 
-    Raises BadInput where `given` names classes that neither direction has, or the normal one.
+    Raises BadInput where `given` names classes that neither direction has, or the normal one, and
+    where it could be read in both.
     """
     if given is None:
         return tuple((name, name) for name in ours[1:]) if tuple(ours) == tuple(theirs) else None
-    ways = [given, tuple((b, a) for a, b in given)]
-    for pairs in ways:
-        if all(a in ours[1:] and b in theirs[1:] for a, b in pairs):
-            return tuple(sorted(pairs, key=lambda pair: theirs.index(pair[1])))
+    ways = {frozenset(given), frozenset((b, a) for a, b in given)}
+    fitting = [w for w in ways if all(a in ours[1:] and b in theirs[1:] for a, b in w)]
+    if len(fitting) == 1:
+        return tuple(sorted(fitting[0], key=lambda pair: (theirs.index(pair[1]), pair)))
+    if fitting:
+        raise BadInput(
+            f"the class map pairs {_told(given)}, and both data sets have all of these classes; "
+            "add one that only one of them has, so that its direction is clear"
+        )
     raise BadInput(
         f"the class map pairs {_told(given)}, but the run has the anomaly classes "
         f"{', '.join(ours[1:])} and the store {', '.join(theirs[1:])}; pair these names only"
     )
 
 
-def sentence(pairs: Pairs | None, theirs: Sequence[str]) -> str:
-    """What is judged, for the reader of a table."""
+def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: bool) -> str:
+    """What is judged, for the reader of a table; `by_class`: whether the class head is."""
     if pairs is None:
         return "The class lists differ and no class map is given: the binary head alone is judged."
+    if not by_class:
+        return f"{cfg.model.name} has no class head: the binary head alone is judged."
     matched = {b for _, b in pairs}
     return (
         f"Classes, the run's and the store's: {_told(pairs)}. mAP is over {len(matched)} of the "
         f"store's {len(theirs) - 1} anomaly classes."
     )
+
+
+def test_videos(store: Store) -> list[int]:
+    """The store's readable test videos; train videos need not be there.
+
+    Raises BadInput where they do not have frames of both kinds.
+    """
+    videos = data.readable(store, "test")
+    judging.frame_truth(store, videos)
+    return videos
 
 
 def judge(
@@ -79,20 +98,21 @@ def judge(
 
     Without `pairs` by the binary head alone. With them a store's class has the sum of its
     counterparts' probabilities, and mAP is over the classes that have one (normal, as class 0, has
-    always): the others' truth is no truth then.
+    always): the others' truth is no truth then. There is no head `max`: here it would choose
+    between heads on the videos that it is judged by.
     """
-    videos = data.split(cfg, store)[2]
+    videos = test_videos(store)
     truth = judging.frame_truth(store, videos)
     found = []
     for scores in seeds.score_videos(cfg, frozen, params, store, videos):
         if pairs is None or scores.classes is None:
             metrics = judging.frame_metrics(Scores(scores.binary, None), truth)
-            found.append({k: f for k, f in metrics.items() if k.startswith("binary/")})
-            continue
-        columns, kept = _counterparts(cfg.data.classes, store.classes, pairs)
-        mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
-        metrics = judging.frame_metrics(mapped, truth)
-        found.append(metrics | judging.class_metrics(mapped, _restricted(truth, kept)))
+        else:
+            columns, kept = _counterparts(cfg.data.classes, store.classes, pairs)
+            mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
+            metrics = judging.frame_metrics(mapped, truth)
+            metrics |= judging.class_metrics(mapped, _restricted(truth, kept))
+        found.append({k: f for k, f in metrics.items() if not k.startswith("max/")})
     return found
 
 
@@ -105,27 +125,45 @@ def evaluate(
     class_map: Path | None,
     device: str,
 ) -> None:
-    """Judges RUN's last weights on a store of other classes: RUN/eval.json, and a table.
+    """Judges RUN's last weights on a store of other classes: RUN/eval.json, and a table. Crop and
+    headline metric are those of the store's data set, where it is one of ours.
 
-    Raises BadInput as `read_class_map` and `class_pairs` do.
+    Raises BadInput as `read_class_map`, `class_pairs` and `test_videos` do, and where RUN is not
+    finished.
     """
     given = read_class_map(class_map) if class_map else None
     pairs = class_pairs(cfg.data.classes, store.classes, given)
+    dataset = store.info["dataset"]
+    if (CONFIGS / f"{dataset}.py").is_file():
+        own = config.load(dataset).eval
+        cfg = replace(cfg, eval=replace(cfg.eval, crop=own.crop, metric=own.metric))
+    summary = run / "summary.json"
+    if not summary.is_file():
+        raise BadInput(f"{run} is not finished; go on with --resume")
+    trained = json.loads(summary.read_text(encoding="utf-8"))
     params, _ = checkpoint.last_weights(run, cfg, meta)
-    metrics = over_seeds(judge(cfg, frozen, params, store, pairs))
-    trained = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    told = {"dataset": store.info["dataset"], "device": device, "metrics": metrics}
-    summary = report.Summary(**trained | told)
-    report.write_summary(run / "eval.json", summary)
+    metrics = over_seeds(cfg, judge(cfg, frozen, params, store, pairs))
+    told = {"dataset": dataset, "device": device, "metrics": metrics}
+    found = report.Summary(**trained | told)
+    report.write_summary(run / "eval.json", found)
     console = Console(highlight=False, markup=False)
-    report.print_table(console, f"{summary.title}, trained on {trained['dataset']}", metrics)
+    title = f"{found.title}, {store.path}, trained on {trained['dataset']}"
+    report.print_table(console, title, metrics)
     report.print_selection(console, metrics, cfg.eval.metric, "binary", "binary")
-    console.print(sentence(pairs, store.classes))
+    by_class = any("/class/" in name for name in metrics)
+    console.print(sentence(cfg, pairs, store.classes, by_class))
 
 
-def over_seeds(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    """`judge`'s metrics as summary.json has them: the last weights', spread over seeds."""
-    return {f"last/{name}": report.spread([seed[name] for seed in found]) for name in found[0]}
+def over_seeds(cfg: Config, found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """`judge`'s metrics as summary.json has them, spread over seeds.
+
+    They are of the last weights; under the release protocol these were chosen on the test videos
+    of the run, and so they count as `test`.
+    """
+    selection = "test" if cfg.train.protocol == "release" else "last"
+    return {
+        f"{selection}/{name}": report.spread([seed[name] for seed in found]) for name in found[0]
+    }
 
 
 def _counterparts(

@@ -1,5 +1,6 @@
 """The runtime study: what is timed, how often, in which process, and what is told of it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -202,6 +203,13 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
     binary, classes = waits[0]
     assert binary.shape == (1, 1, 8) and classes.shape == (1, 1, 8, 3)
     assert found.device.endswith("cores") and found.device_bytes is None
+    assert runtime.detection(runtime.Runtime("", 1, 1), cfg, features).snippets == 8
+    # a window of each crop, and the snippets that a short video has of its window
+    mean = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop="mean"))
+    mean = dataclasses.replace(mean, model=dataclasses.replace(cfg.model, length=32))
+    runtime.time_windows(mean, 0, 1)
+    assert shapes[-1][0] == (2, 1, 32, 12)
+    assert runtime.detection(runtime.Runtime("", 1, 1), mean, features).snippets == 30
 
 
 # ---- the table
@@ -242,10 +250,10 @@ def test_figures_are_those_of_the_seconds(tmp_path, plan, capsys):
     assert "vision 0.300 ± 0.265 3.33 53.3 –" in shown
     assert "vision 500 3 tags a processor" in shown
     assert "fusion + detection 0.200 ± 0.100 5.00 80.0 –" in shown
-    assert "1.60 ± 0.800 s a window of 8 snippets, here ÷ 8" in shown
+    assert "a call is a window of 8 snippets and takes 1.60 ± 0.800 s, here ÷ 8" in shown
     assert "all together 0.500 2.00 32.0 –" in shown
     assert "32.0 frames a second, faster than real time (the video has 25)" in shown
-    assert "n = 3 snippets a stage" in shown and "after 1 calls that do not count" in shown
+    assert "n = 3 calls a stage" in shown and "after 1 that do not count" in shown
 
 
 def test_real_time_is_the_videos_own(tmp_path, plan, capsys):
@@ -296,7 +304,7 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
         assert stages[name]["host_peak_bytes"] > 20 * MB
     # a process that only decodes has neither torch nor jax in it
     assert stages["decode"]["host_peak_bytes"] < 0.5 * stages["vision"]["host_peak_bytes"]
-    assert stages["fusion + detection"]["snippets_a_call"] == 64
+    assert stages["fusion + detection"]["snippets_a_call"] == 54  # all that the longest video has
     rendered = Path(found["video"])
     assert rendered.parent == tmp_path / "out" / "video" and rendered.stat().st_size > 10_000
 
@@ -402,6 +410,8 @@ def test_mistakes_are_one_sentence(video, tmp_path, capsys, monkeypatch):
     assert "does not tell which flags" in data(*given)
     for more in (["--vmap-seeds", "2"], ["--seeds", "9"], ["--resume"], ["--seed-chunk", "1"]):
         assert "one seed with fresh weights" in refused(capsys, command(tmp_path, *more))
+    told = refused(capsys, command(tmp_path, "--set", "data.store=elsewhere"))
+    assert "the store is named by --data" in told
     for bad, why in ((f"clip={tmp_path}", "is not NAME=DIR"), ("clip-vit-b16=no", "is no folder")):
         argv = command(tmp_path, "--data", f"video={video}", "--weights", bad)
         assert why in refused(capsys, argv)

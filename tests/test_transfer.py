@@ -8,7 +8,7 @@ import pytest
 from stores import make_store
 
 import main
-from semvad_jax import config, data, evaluate, seeds, transfer
+from semvad_jax import config, data, evaluate, seeds, store, study, transfer
 from semvad_jax.config import BadInput
 from semvad_jax.evaluate import Scores
 
@@ -65,7 +65,7 @@ def test_another_class_list_is_judged_by_the_binary_head_alone(place, capsys):
 def test_a_class_map_gives_the_class_head_back(place, name, capsys):
     own = json.loads((place / "run" / "summary.json").read_text())["metrics"]
     found = judged(place, "--class-map", place / name)
-    assert set(found) == {k for k in own if k.startswith("last/")}
+    assert set(found) == {k for k in own if k.startswith("last/") and "/max/" not in k}
     for key, values in found.items():
         assert values == pytest.approx(own[key]["values"], abs=1e-6)
     told = " ".join(capsys.readouterr().out.split())
@@ -120,6 +120,7 @@ def test_judging_follows_the_map(place, wider, monkeypatch, pairs, columns, kept
     for seed, scores in zip(found, of_seeds, strict=True):
         slow = [np.array([columns(p) for p in video]) for video in scores.classes]
         wanted = evaluate.frame_metrics(scores, truth)
+        wanted = {k: f for k, f in wanted.items() if not k.startswith("max/")}
         wanted |= evaluate.class_metrics(Scores(scores.binary, slow), restricted)
         assert wanted["class/map_clean"] > 0
         assert seed == pytest.approx(wanted)
@@ -131,6 +132,18 @@ def test_pairs_are_read_in_either_direction():
     assert transfer.class_pairs(RENAMED, OURS, given) == given
     assert transfer.class_pairs(OURS, RENAMED, None) is None
     assert transfer.class_pairs(OURS, OURS, None) == tuple((c, c) for c in OURS[1:])
+
+
+def test_a_map_that_can_be_read_in_both_directions_is_refused():
+    both = ("Normal", "Shooting", "Explosion", "Riot")
+    with pytest.raises(BadInput, match="so that its direction is clear"):
+        transfer.class_pairs(both, both[:3], (("Shooting", "Explosion"),))
+    same = (("Shooting", "Shooting"), ("Explosion", "Explosion"))
+    assert transfer.class_pairs(both, both[:3], same) == same
+    clear = (("Shooting", "Explosion"), ("Riot", "Shooting"))
+    found = transfer.class_pairs(both, both[:3], clear)
+    assert set(found or ()) == set(clear)
+    assert found == transfer.class_pairs(both, both[:3], tuple((b, a) for a, b in clear))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +171,13 @@ def refused(capsys, argv):
     return told
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"Fighting": 3}', '{"Fighting": [3]}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "3", "\xff", "[" * 100_000, '{"Fighting": 3}', '{"Fighting": [3]}'),
+        *('{"Fighting": {"Brawl": 3}}', '[["Fighting", "Brawl"]]'),
+    ],
+)
 def test_what_is_no_class_map(place, tmp_path, text, capsys):
     (tmp_path / "bad.json").write_text(text, encoding="latin-1")
     argv = ["--restore", place / "run", "--eval", "--data", place / "renamed"]
@@ -169,18 +188,98 @@ def test_what_is_no_class_map(place, tmp_path, text, capsys):
 
 
 def test_a_store_by_other_producers_is_refused(place, tmp_path, capsys):
-    store = make_store(tmp_path / "store", train=4, test=4, classes=RENAMED)
-    info = json.loads((store.path / "store.json").read_text())
+    other = make_store(tmp_path / "store", train=4, test=4, classes=RENAMED)
+    info = json.loads((other.path / "store.json").read_text())
     info["producers"]["text"] = {"model": "another"}
-    (store.path / "store.json").write_text(json.dumps(info))
-    told = refused(capsys, ["--restore", place / "run", "--eval", "--data", store.path])
+    (other.path / "store.json").write_text(json.dumps(info))
+    told = refused(capsys, ["--restore", place / "run", "--eval", "--data", other.path])
     assert 'has text.model "another"' in told and "was trained on null" in told
+    out = tmp_path / "out"
+    told = refused(capsys, study_command(place, out, a=place / "store", b=other.path))
+    assert "has text.model" in told and not out.exists()
+
+
+def test_test_videos_need_frames_of_both_kinds_and_no_train_videos(place, tmp_path, capsys):
+    argv = ["--restore", place / "run", "--eval", "--data"]
+    alone = make_store(tmp_path / "alone", train=0, test=8, classes=RENAMED)
+    main.main(list(map(str, [*argv, alone.path])))
+    assert str(alone.path) in capsys.readouterr().out.replace("\n", "")
+    calm = make_store(tmp_path / "calm", train=4, test=1, classes=RENAMED)  # a normal one
+    assert "have 0 anomalous frames" in refused(capsys, [*argv, calm.path])
+    out = tmp_path / "out"
+    told = refused(capsys, study_command(place, out, a=place / "store", b=calm.path))
+    assert "have 0 anomalous frames" in told and not out.exists()
+
+
+def train(place, run, *more):
+    start = ["--config", place / "tiny.py", "--data", place / "store", "--vmap-seeds", "2"]
+    main.main(list(map(str, [*start, "--out", run, *more])))
+    return ["--restore", run, "--eval", "--data", place / "renamed"]
+
+
+def test_a_model_without_a_class_head_says_so(place, tmp_path, capsys):
+    argv = train(place, tmp_path / "run", "--model", "mil")
+    capsys.readouterr()
+    main.main(list(map(str, [*argv, "--class-map", place / "map.json"])))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "mil has no class head: the binary head alone is judged" in told and "mAP" not in told
+    (tmp_path / "run" / "summary.json").unlink()
+    assert "is not finished; go on with --resume" in refused(capsys, argv)
+
+
+def test_weights_that_were_chosen_on_test_videos_are_marked(place, tmp_path, capsys):
+    protocol = ["--model", "vadclip", "--set", "train.protocol=release", "--set", "eval.every=2"]
+    argv = train(place, tmp_path / "run", *protocol)
+    main.main(list(map(str, argv)))
+    found = json.loads((tmp_path / "run" / "eval.json").read_text())["metrics"]
+    assert list(found) == ["test/binary/auc", "test/binary/ap"]
+
+
+@pytest.fixture
+def crops(monkeypatch):
+    """The crops that videos are scored by, in turn."""
+    used, score = [], seeds.score_videos
+
+    def seen(cfg, *more):
+        used.append(cfg.eval.crop)
+        return score(cfg, *more)
+
+    monkeypatch.setattr(seeds, "score_videos", seen)
+    return used
+
+
+def test_the_data_set_judged_on_names_crop_and_metric(place, tmp_path, crops, capsys):
+    argv = train(place, tmp_path / "run", "--set", "eval.crop=mean")
+    main.main(list(map(str, argv)))
+    xd = make_store(tmp_path / "xd", train=0, classes=RENAMED, dataset="xd", crops=2)
+    capsys.readouterr()
+    main.main(list(map(str, [*argv[:-1], xd.path])))
+    assert crops == ["mean", 0]
+    assert "binary head, AP" in capsys.readouterr().out
+
+
+def test_a_study_of_transfer_judges_by_the_targets_crop(place, tmp_path, crops):
+    stores = {"a": place / "store", "b": place / "renamed"}
+    chosen = study.load(str(place / "study.py"))
+    table = dataclasses.replace(chosen, kind="table")
+    data = [f"{label}={path}" for label, path in stores.items()]
+    given = (str(place / "tiny.py"), [], ([9], [9]), None, None)
+    results = study.run(table, "x", tmp_path / "out", data, *given)
+    cfg = results[1].cfg
+    mean = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop="mean"))
+    results = [results[0], dataclasses.replace(results[1], cfg=mean)]
+    study._transferred(results, {k: store.open(v) for k, v in stores.items()}, None)
+    assert crops == ["mean", 0]  # a → b, b → a
+
+
+def study_command(place, out, **stores):
+    data = ["--data", *(f"{label}={path}" for label, path in stores.items())]
+    start = ["--study", place / "study.py", "--config", place / "tiny.py", *data]
+    return [*start, "--seeds", "9", "--out", out]
 
 
 def test_a_study_of_transfer_takes_a_class_map(place, tmp_path, capsys):
-    stores = ["--data", f"a={place / 'store'}", f"b={place / 'renamed'}"]
-    argv = ["--study", place / "study.py", "--config", place / "tiny.py", *stores]
-    argv += ["--seeds", "9", "--out", tmp_path / "out"]
+    argv = study_command(place, tmp_path / "out", a=place / "store", b=place / "renamed")
     told = refused(capsys, [*argv, "--class-map", config.CONFIGS / "studies" / "ucf_xd.json"])
     assert "the class map pairs Abuse" in told and not (tmp_path / "out").exists()
 
