@@ -110,15 +110,14 @@ def encoders(weights: Sequence[str]) -> dict[str, Any]:
 
     Raises BadInput where there is none, and for other weights.
     """
-    towers: dict[str, Path] = {}
-    for given in weights:
-        name, _, folder = given.partition("=")
-        if name not in TEXT or not folder or not Path(folder).is_dir():
-            raise BadInput(
-                f"--weights {given}: texts alone are embedded here; give NAME=DIR with NAME one of "
-                f"{', '.join(TEXT)} and DIR a folder with its weights"
-            )
-        towers[name] = Path(folder)
+    try:
+        towers = dict(map(local_weights, weights))
+    except argparse.ArgumentTypeError as error:
+        raise BadInput(f"--weights: {error}") from None
+    if others := sorted(towers.keys() - set(TEXT)):
+        raise BadInput(
+            f"--weights {others[0]}=DIR: texts alone are embedded here, by {' or '.join(TEXT)}"
+        )
     found: dict[str, Any] = {}
     try:
         from featurize.minilm import MiniLM
