@@ -104,16 +104,21 @@ def local_weights(value: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
+def all_local_weights(given: Sequence[str]) -> dict[str, Path]:
+    """`local_weights` of each, by name; BadInput where one is none."""
+    try:
+        return dict(map(local_weights, given))
+    except argparse.ArgumentTypeError as error:
+        raise BadInput(f"--weights: {error}") from None
+
+
 def encoders(weights: Sequence[str]) -> dict[str, Any]:
     """Every text model at hand, (texts) -> float32 [n, Q] by its name: MiniLM-L6 where its packages
     are installed, and the CLIP text towers of `weights`, NAME=DIR each.
 
     Raises BadInput where there is none, and for other weights.
     """
-    try:
-        towers = dict(map(local_weights, weights))
-    except argparse.ArgumentTypeError as error:
-        raise BadInput(f"--weights: {error}") from None
+    towers = all_local_weights(weights)
     if others := sorted(towers.keys() - set(TEXT)):
         raise BadInput(
             f"--weights {others[0]}=DIR: texts alone are embedded here, by {' or '.join(TEXT)}"

@@ -173,10 +173,7 @@ def _arguments(features: Store, weights: Sequence[str]) -> argparse.Namespace:
         raise BadInput(
             f"{features.path} does not tell which flags of featurize/run.py made it; make it again"
         )
-    try:
-        local = dict(map(producers.local_weights, weights))
-    except argparse.ArgumentTypeError as error:
-        raise BadInput(f"--weights: {error}") from None
+    local = producers.all_local_weights(weights)
     unset = dict.fromkeys(("crops", "pool", "temperature", "top_p", "caption_spans"))
     own = {"dataset": features.info["dataset"], "weights": local}
     return argparse.Namespace(**(unset | dict(flags) | own))

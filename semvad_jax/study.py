@@ -191,7 +191,7 @@ def run(
             detection.check_store(config.resolve(cfg, source), features)
             detection.check_producers(at, source.info["producers"], features)
             transfer.class_pairs(source.classes, features.classes, class_pairs)
-            transfer.test_videos(features)
+            transfer.judged_on(features)
     console, results = Console(highlight=False, markup=False), []
     for place, (label, row, cfg) in enumerate(todo, 1):
         at = folder / label / row.name

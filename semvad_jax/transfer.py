@@ -80,14 +80,13 @@ def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: 
     )
 
 
-def test_videos(store: Store) -> list[int]:
-    """The store's readable test videos; train videos need not be there.
+def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
+    """The store's readable test videos and their truth; train videos need not be there.
 
     Raises BadInput where they do not have frames of both kinds.
     """
     videos = data.readable(store, "test")
-    judging.frame_truth(store, videos)
-    return videos
+    return videos, judging.frame_truth(store, videos)
 
 
 def judge(
@@ -101,14 +100,13 @@ def judge(
     always): the others' truth is no truth then. There is no head `max`: here it would choose
     between heads on the videos that it is judged by.
     """
-    videos = test_videos(store)
-    truth = judging.frame_truth(store, videos)
+    videos, truth = judged_on(store)
+    columns, kept = _counterparts(cfg.data.classes, store.classes, pairs or ())
     found = []
     for scores in seeds.score_videos(cfg, frozen, params, store, videos):
         if pairs is None or scores.classes is None:
             metrics = judging.frame_metrics(Scores(scores.binary, None), truth)
         else:
-            columns, kept = _counterparts(cfg.data.classes, store.classes, pairs)
             mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
             metrics = judging.frame_metrics(mapped, truth)
             metrics |= judging.class_metrics(mapped, _restricted(truth, kept))
@@ -128,7 +126,7 @@ def evaluate(
     """Judges RUN's last weights on a store of other classes: RUN/eval.json, and a table. Crop and
     headline metric are those of the store's data set, where it is one of ours.
 
-    Raises BadInput as `read_class_map`, `class_pairs` and `test_videos` do, and where RUN is not
+    Raises BadInput as `read_class_map`, `class_pairs` and `judged_on` do, and where RUN is not
     finished.
     """
     given = read_class_map(class_map) if class_map else None

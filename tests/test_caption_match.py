@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused, words
 from uca import ABSENT, SHARED
 
 import main
@@ -362,10 +363,6 @@ def command(place, *more, data=("mine=s", "sentences=w.json")):
     return [*start, *(["--data", *given] if data else []), *more]
 
 
-def words(capsys):
-    return " ".join(capsys.readouterr().out.split())
-
-
 def test_made_up_pairs(place, capsys):
     main.main(command(place))
     assert f"(A.2, A.3) are missing: {place / 'pairs.json'}" in words(capsys).replace("pairs .", "")
@@ -403,14 +400,6 @@ def test_what_is_told_are_the_numbers(place, capsys):
     assert (moment["videos"], moment["sentences"]) == (2, 5)  # one has no other moment
     assert data["encoders"]["words"]["of the anomaly"]["another moment"]["sentences"] == 1
     assert data["counts"]["cut"] == 2
-
-
-def refused(capsys, argv):
-    with pytest.raises(SystemExit) as ended:
-        main.main(argv)
-    told = capsys.readouterr().err.strip()
-    assert ended.value.code == 2 and told.startswith("error: ") and "\n" not in told
-    return told
 
 
 def test_mistakes_end_in_one_sentence(place, capsys):

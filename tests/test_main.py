@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused
 from stores import make_store
 
 import main
@@ -50,14 +51,6 @@ def command(place, out, *more):
 def trained(place):
     main.main(command(place, place / "run", "--vmap-seeds", "2"))
     return place / "run"
-
-
-def refused(capsys, argv, status=2):
-    with pytest.raises(SystemExit) as ended:
-        main.main(argv)
-    told = capsys.readouterr().err.strip()
-    assert ended.value.code == status and told.startswith("error: ") and "\n" not in told
-    return told
 
 
 def test_a_run_leaves_what_the_contract_says(trained):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timed_stages
+from command_line import refused, words
 from stores import make_store
 
 import main
@@ -215,10 +216,6 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
 # ---- the table
 
 
-def words(capsys):
-    return " ".join(capsys.readouterr().out.split())
-
-
 @pytest.fixture
 def plan():
     return runtime_table.plan([], None, [])
@@ -380,14 +377,6 @@ def test_what_was_made_once_is_not_timed():
     assert "no captions" in reason("text", "clip-vit-l14", ())
     for name, model in (("vision", "clip-vit-b16"), ("captioner", "tags"), ("decode", "")):
         assert reason(name, model) == ""
-
-
-def refused(capsys, argv):
-    with pytest.raises(SystemExit) as ended:
-        main.main(argv)
-    shown = capsys.readouterr().err.strip()
-    assert ended.value.code == 2 and shown.startswith("error: ") and "\n" not in shown
-    return shown
 
 
 def test_mistakes_are_one_sentence(video, tmp_path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused, words
 from scipy import stats
 from stores import make_store
 
@@ -94,10 +95,6 @@ def small(place):
         patch.setattr(runs, "train", counted)
         main.main(argv)
     return place / "out", trained
-
-
-def words(capsys):
-    return " ".join(capsys.readouterr().out.split())
 
 
 def test_an_interrupted_study_trains_only_what_is_missing(small, place, monkeypatch):
@@ -394,14 +391,6 @@ def test_which_inputs_are_the_papers():
     assert study.differing(small, "videollama3-2b") == ()
     demo = study.differing(store.open(ROOT / "demo"))
     assert demo[0] == "data set demo" and "vision efficientnet-lite0" in demo
-
-
-def refused(capsys, argv):
-    with pytest.raises(SystemExit) as ended:
-        main.main(argv)
-    told = capsys.readouterr().err.strip()
-    assert ended.value.code == 2 and told.startswith("error: ") and "\n" not in told
-    return told
 
 
 def test_mistakes_end_in_one_sentence(small, place, tmp_path, capsys):
