@@ -23,9 +23,9 @@ from semvad_jax import config
 from semvad_jax.config import BadInput
 
 if TYPE_CHECKING:
-    from semvad_jax.caption_match import CaptionMatch
-    from semvad_jax.runtime import Runtime
-    from semvad_jax.study import Study
+    from semvad_jax.studies.captions import CaptionMatch
+    from semvad_jax.studies.runtime import Runtime
+    from semvad_jax.studies.study import Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
@@ -154,7 +154,8 @@ def train(args: argparse.Namespace) -> None:
     overrides += [f"data.store={args.data}"] if args.data else []
     cfg = config.load(args.config, overrides + args.set)
 
-    from semvad_jax import released, run
+    from semvad_jax import run
+    from semvad_jax.report import released
 
     name = Path(args.config).stem
     if args.from_torch:
@@ -187,7 +188,8 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax import caption_match, runtime, study
+    from semvad_jax.studies import captions as caption_match
+    from semvad_jax.studies import runtime, study
 
     chosen, name = study.load(args.study), Path(args.study).stem
     out = args.out or Path("runs") / "studies" / name
@@ -203,7 +205,8 @@ def study(args: argparse.Namespace) -> None:
 
 
 def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path) -> None:
-    from semvad_jax import study, study_table
+    from semvad_jax.studies import study
+    from semvad_jax.studies import table as study_table
 
     _without(args, "reads finished stores", "weights")
     if not (args.vmap_seeds or args.seeds or args.data_seeds):
@@ -216,7 +219,8 @@ def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path)
 
 def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str, out: Path) -> None:
     from featurize import producers
-    from semvad_jax import caption_match, caption_match_table
+    from semvad_jax.studies import captions as caption_match
+    from semvad_jax.studies import captions_table as caption_match_table
 
     _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
     encoders = producers.encoders(args.weights)
@@ -225,7 +229,7 @@ def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str,
 
 
 def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
-    from semvad_jax import runtime, runtime_table
+    from semvad_jax.studies import runtime, runtime_table
 
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
     plan = runtime_table.plan(args.data or [], args.config, args.set)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featurize.sources import SNIPPET_FRAMES, Entry
 from semvad_jax.config import BadInput
-from semvad_jax.store_format import json_lines, sha256
+from semvad_jax.store.format import json_lines, sha256
 
 SPANS = 16
 

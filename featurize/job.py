@@ -37,7 +37,8 @@ class Job:
         if arguments.dataset == "demo":
             if arguments.captioner != "scripted":
                 raise BadInput("--dataset demo writes its own captions; leave --captioner out.")
-            from featurize import demo, demo_captions
+            from featurize.demo import captions as demo_captions
+            from featurize.demo import scripts as demo
 
             self.source: Source = demo.source(self.videos)
             self.captioner: Any = demo_captions.ScriptedCaptions()

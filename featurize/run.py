@@ -60,7 +60,8 @@ def each(job: Job, stage: str) -> None:
 
 def export(out: Path, directory: Path) -> None:
     """Write the finished store as a TFDS data set."""
-    from semvad_jax import store, tfds
+    from semvad_jax import store
+    from semvad_jax.store import tfds
 
     tfds.export(store.open(out), directory)
     print(f"export -> {directory}")
@@ -86,7 +87,7 @@ def make(arguments: argparse.Namespace) -> None:
     if "pack" in arguments.stages:
         report += pack(job)
         if arguments.dataset == "demo":
-            from featurize import demo_sentences
+            from featurize.demo import sentences as demo_sentences
 
             demo_sentences.write(job.out)
     print("; ".join([*report, f"{','.join(arguments.stages)} -> {job.out}"]))

@@ -79,7 +79,7 @@ def look(path: Path, most: int) -> Video:
 
 def demo_video(folder: Path) -> Path:
     """The longest of the demo's videos, rendered into FOLDER unless it is there."""
-    from featurize import demo
+    from featurize.demo import scripts as demo
 
     longest = max(demo.scripts(), key=lambda script: script.frames)
     demo.render(folder, [longest])

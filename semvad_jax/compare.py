@@ -18,7 +18,7 @@ from rich.table import Table
 
 from semvad_jax import checkpoint, evaluate, metrics, run, statistics
 from semvad_jax.config import BadInput
-from semvad_jax.report import NOTES, points, spread
+from semvad_jax.report.summary import NOTES, points, spread
 from semvad_jax.statistics import Interval, VideoScores
 from semvad_jax.store import Store, Video
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from semvad_jax.config import Config
-from semvad_jax.layers import unit
+from semvad_jax.models.layers import unit
 from semvad_jax.types import Batch, Outputs
 
 SNIPPETS_PER_PICK = 16  # k = ⌊length/16⌋ + 1

@@ -25,9 +25,12 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from semvad_jax import checkpoint, config, report, run_page, seeds, store, transfer
-from semvad_jax import detect as detection
+from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.config import BadInput, Config
+from semvad_jax.detection import detect as detection
+from semvad_jax.report import page as run_page
+from semvad_jax.report import summary as report
+from semvad_jax.report import transfer
 from semvad_jax.types import TrainState
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
@@ -244,7 +247,7 @@ def _device() -> str:
 def open_store(path: str) -> store.Store:
     """The store at `path`, or the one that tfds:DIR was exported from, made again."""
     if path.startswith("tfds:"):
-        from semvad_jax import tfds  # half a second, for those who ask for it
+        from semvad_jax.store import tfds  # half a second, for those who ask for it
 
         return tfds.open(path.removeprefix("tfds:"))
     return store.open(path)

@@ -20,7 +20,7 @@ import efficientnet_lite_pytorch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 
 from featurize import efficientnet, minilm, run, tags, videos  # noqa: E402, F401
-from semvad_jax.store_format import read_info  # noqa: E402
+from semvad_jax.store.format import read_info  # noqa: E402
 
 
 def start(videos_folder: Path, out: Path) -> int:

@@ -12,10 +12,12 @@ from command_line import refused, words
 from uca import ABSENT, SHARED
 
 import main
-from semvad_jax import caption_match, sentences, store, study
-from semvad_jax.caption_match import Pair
+from semvad_jax import store
 from semvad_jax.config import BadInput
-from semvad_jax.sentences import Described, Timed
+from semvad_jax.studies import captions as caption_match
+from semvad_jax.studies import sentences, study
+from semvad_jax.studies.captions import Pair
+from semvad_jax.studies.sentences import Described, Timed
 
 ROOT = Path(__file__).parent.parent
 FPS = 10.0
@@ -335,7 +337,7 @@ def test_sentences_of_another_form_name_the_video(tmp_path, row):
 
 STUDY = """
 from pathlib import Path
-from semvad_jax.caption_match import CaptionMatch
+from semvad_jax.studies.captions import CaptionMatch
 study = CaptionMatch(title="Ours", pairs=Path({pairs!r}), paper=0.25)
 """
 PAIRS = [
@@ -486,7 +488,9 @@ def test_the_papers_pairs_are_where_the_study_looks():
 
 def test_the_demos_sentences_are_what_the_function_makes(tmp_path):
     pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
-    from featurize import demo, demo_captions, demo_sentences
+    from featurize.demo import captions as demo_captions
+    from featurize.demo import scripts as demo
+    from featurize.demo import sentences as demo_sentences
 
     demo_sentences.write(tmp_path)
     made = (tmp_path / "sentences.json").read_bytes()

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semvad_jax import class_text, data, store
+from semvad_jax import data, store
 from semvad_jax.config import BadInput
+from semvad_jax.models import class_text
 from tests import parity
 from tests.test_videos import render
 

@@ -18,8 +18,9 @@ from test_main import CONFIG
 from test_statistics import written_out
 
 import main
-from semvad_jax import compare, evaluate, report, statistics, store
+from semvad_jax import compare, evaluate, statistics, store
 from semvad_jax.config import BadInput
+from semvad_jax.report import summary as report
 
 RUNS = {
     "semvad": ["--seeds", "9,234,42"],

@@ -9,8 +9,9 @@ import optax
 import parity
 import pytest
 
-from semvad_jax import config, convert, losses, train
-from semvad_jax.layers import unit
+from semvad_jax import config, losses, train
+from semvad_jax.models import convert
+from semvad_jax.models.layers import unit
 from semvad_jax.types import Batch
 
 MODELS = {

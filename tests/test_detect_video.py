@@ -243,7 +243,7 @@ def test_features_by_other_producers_are_refused(place, tmp_path, capsys):
 
 
 def test_the_files_that_captions_came_from_may_differ(place, tmp_path):
-    from semvad_jax import detect as detection
+    from semvad_jax.detection import detect as detection
 
     features = store.open(place / "store")
     ours = features.info["producers"]["captions"] | {"sha256": "a", "file": "b"}

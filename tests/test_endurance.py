@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurize.job import EACH
-from semvad_jax.store_format import read_info
+from semvad_jax.store.format import read_info
 from tests import test_operation
 from tests.test_operation import ROOT, command
 from tests.test_videos import render

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from semvad_jax import detect, events
-from semvad_jax.events import Origin, Threshold
-from semvad_jax.timeline import Timeline, written
+from semvad_jax.detection import detect, events
+from semvad_jax.detection.events import Origin, Threshold
+from semvad_jax.detection.timeline import Timeline, written
 
 
 def timeline(mean, probabilities=None, captions=None, **more):

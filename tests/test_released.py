@@ -11,8 +11,9 @@ from model_cases import make_frozen, make_params
 from stores import make_store
 
 import main
-from semvad_jax import convert, data, evaluate, models
+from semvad_jax import data, evaluate, models
 from semvad_jax.config import BadInput, load, resolve
+from semvad_jax.models import convert
 
 CASES = {
     "vadclip": ["model.name=vadclip", "model.dim=12", "model.length=16"],

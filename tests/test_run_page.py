@@ -16,11 +16,13 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from stores import make_store
 
 import main
-from semvad_jax import metrics, run_data, run_page
+from semvad_jax import metrics
 from semvad_jax import run as runs
 from semvad_jax.evaluate import Scores
-from semvad_jax.report import Summary
-from semvad_jax.worst import Worst
+from semvad_jax.report import curves as run_data
+from semvad_jax.report import page as run_page
+from semvad_jax.report.summary import Summary
+from semvad_jax.report.worst import Worst
 from tests import test_video_page
 from tests.test_main import CONFIG, command
 

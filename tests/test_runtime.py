@@ -15,13 +15,14 @@ from command_line import refused, words
 from stores import make_store
 
 import main
-from semvad_jax import config, runtime, runtime_table, stopwatch, store, study
+from semvad_jax import config, stopwatch, store
 from semvad_jax.config import BadInput
 from semvad_jax.stopwatch import Measured, Stage
+from semvad_jax.studies import runtime, runtime_table, study
 
 ROOT = Path(__file__).parent.parent
 STUDY = """
-from semvad_jax.runtime import Runtime
+from semvad_jax.studies.runtime import Runtime
 study = Runtime(title="A quick one", snippets={n}, warm_up=1, paper={{"captioner": 1.112}})
 """
 MB = 1 << 20

@@ -23,8 +23,8 @@ from model_cases import (
     same_outputs,
 )
 
-from semvad_jax import class_text, losses
-from semvad_jax.models import semvad
+from semvad_jax import losses
+from semvad_jax.models import class_text, semvad
 from semvad_jax.types import Frozen
 
 UCF = config()

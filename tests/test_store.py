@@ -10,7 +10,7 @@ import pytest
 from semvad_jax import store
 from semvad_jax.config import BadInput
 from semvad_jax.store import Video
-from semvad_jax.store_format import FILES, json_text, sha256
+from semvad_jax.store.format import FILES, json_text, sha256
 
 CLASSES = ("Normal", "Fighting")
 F, Q = 5, 3
@@ -123,7 +123,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store._GrowingArray, "append", full)
+    monkeypatch.setattr(store.store._GrowingArray, "append", full)
     with pytest.raises(BadInput, match="disk of .* is full"):
         make(tmp_path / "store")
     assert not any(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import main
-from semvad_jax import study
+from semvad_jax.studies import study
 
 ROOT = Path(__file__).parent.parent
 OTHER_CAPTIONS = {"table8", "table11"}  # and so other stores

@@ -12,8 +12,10 @@ from scipy import stats
 from stores import make_store
 
 import main
-from semvad_jax import config, seeds, store, study, study_table
+from semvad_jax import config, seeds, store
 from semvad_jax import run as runs
+from semvad_jax.studies import study
+from semvad_jax.studies import table as study_table
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [  # of trained tables
@@ -31,7 +33,7 @@ config = Config(
 )
 """
 STUDY = """
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 FIGURES = {{"ucf/auc": Figure(86.26, 0.918), "b/auc": Figure(1.25)}}
 study = Study(
     title="A small one",

@@ -9,9 +9,11 @@ from command_line import refused
 from stores import make_store
 
 import main
-from semvad_jax import config, data, evaluate, seeds, store, study, transfer
+from semvad_jax import config, data, evaluate, seeds, store
 from semvad_jax.config import BadInput
 from semvad_jax.evaluate import Scores
+from semvad_jax.report import transfer
+from semvad_jax.studies import study
 
 CONFIG = """
 from semvad_jax.config import *
@@ -36,7 +38,7 @@ def place(tmp_path_factory):
     (place / "back.json").write_text('{"Brawl": "Fighting", "Blaze": "Arson"}')
     (place / "swapped.json").write_text('{"Fighting": "Blaze", "Arson": "Brawl"}')
     (place / "study.py").write_text(
-        "from semvad_jax.study import HEADLINE, Row, Study\n"
+        "from semvad_jax.studies.study import HEADLINE, Row, Study\n"
         "study = Study('moved', (Row('v', 'VadCLIP', ('model.name=vadclip',)),),"
         " (HEADLINE, 'map'), kind='transfer')\n"
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semvad_jax import detect, video_page
-from semvad_jax.events import Origin, Threshold, events
+from semvad_jax.detection import detect
+from semvad_jax.detection import page as video_page
+from semvad_jax.detection.events import Origin, Threshold, events
 from tests.test_events import timeline
 
 CHROMIUM = Path("/usr/bin/chromium")

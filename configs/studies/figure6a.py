@@ -6,7 +6,7 @@
 --seed-chunk says how many are in memory at once). Cost: one run of N × N seeds.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 SEMVAD = {"ucf/auc": Figure(87.21, 0.462), "xd/ap": Figure(84.66, 1.26)}
 

@@ -6,7 +6,7 @@ A table, and a drawing where matplotlib is installed. The runs are Table 2's. Co
 runs a store.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 VADCLIP = {"ucf/auc": Figure(86.26, 0.918, 88.02), "xd/ap": Figure(83.20, 1.53, 84.51)}
 SEMVAD = {"ucf/auc": Figure(87.21, 0.462, 88.48), "xd/ap": Figure(84.66, 1.26, 86.55)}

@@ -8,7 +8,7 @@ runs in a process of its own. Needs the extra `featurize`. Cost: a minute with t
 CPU cores.
 """
 
-from semvad_jax.runtime import Runtime
+from semvad_jax.studies.runtime import Runtime
 
 study = Runtime(
     title="Tables 5 to 7: runtime",

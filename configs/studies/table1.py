@@ -7,7 +7,7 @@
 The labels are the values of x; 10 is the default, and the demo's. Cost: one run a store.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 PAPER = {
     "5/auc": Figure(87.09),

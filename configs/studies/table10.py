@@ -7,7 +7,7 @@ the mixed captions in place of L_c(T), row 4 adds ℓ_sem. Cost: five runs a sto
 store one of ten seeds takes about two minutes on two CPU cores.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 
 def semvad(attention: bool, mixer: bool, sem: int) -> tuple[str, ...]:

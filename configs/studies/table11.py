@@ -7,7 +7,7 @@ The labels are `greedy` and temperatures; only the paper's greedy figures were a
 run a store.
 """
 
-from semvad_jax.study import HEADLINE, Figure, Row, Study
+from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 
 study = Study(
     title="Table 11: the captions' temperature",

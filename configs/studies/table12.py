@@ -5,7 +5,7 @@
 Cost: four runs a store; see table10.py.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 
 def settings(model: str, on: bool) -> tuple[str, ...]:

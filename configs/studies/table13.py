@@ -5,7 +5,7 @@
 Cost: two runs a store; see table10.py.
 """
 
-from semvad_jax.study import HEADLINE, Figure, Row, Study
+from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 
 QKK = {
     "ucf/auc": Figure(87.21, 0.462),

@@ -7,7 +7,7 @@ paper's alone. It does not say which features its baselines had. Cost: three run
 table10.py.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 
 def both(ucf: Figure, xd: Figure) -> dict[str, Figure]:

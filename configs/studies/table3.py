@@ -6,7 +6,7 @@ mAP by the public programs' rules, as the paper's. The runs are Table 2's. DeepM
 published figures, the paper's alone. Cost: two runs a store.
 """
 
-from semvad_jax.study import Figure, Row, Study
+from semvad_jax.studies.study import Figure, Row, Study
 
 IOUS = tuple(f"map@0.{k}" for k in range(1, 6))
 

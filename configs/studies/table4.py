@@ -11,7 +11,7 @@ core: ten seconds for the demo, 77 for UCF-Crime's 290 test videos with 16 capti
 
 from pathlib import Path
 
-from semvad_jax.caption_match import CaptionMatch
+from semvad_jax.studies.captions import CaptionMatch
 
 study = CaptionMatch(
     title="Table 4: captions beside human sentences",

@@ -7,7 +7,7 @@ The labels 2b and 7b have a figure in the paper; others may stand beside them. C
 store.
 """
 
-from semvad_jax.study import HEADLINE, Figure, Row, Study
+from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 
 PAPER = {
     "2b/auc": Figure(86.34),

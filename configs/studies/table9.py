@@ -10,7 +10,7 @@ With one store, the demo's unless others are given, runs are judged on what they
 that shows only that the program works. Cost: two runs a store.
 """
 
-from semvad_jax.study import HEADLINE, Figure, Row, Study
+from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 
 study = Study(
     title="Table 9: transfer to another data set",

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from semvad_jax.config import Config
-from semvad_jax.layers import Linear
 from semvad_jax.models import functions
+from semvad_jax.models.layers import Linear
 from semvad_jax.types import Batch, Frozen, Outputs
 
 

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from semvad_jax.class_text import ClassHead, PromptedText, StaticText
 from semvad_jax.config import Config
-from semvad_jax.layers import BinaryHead, adapter
 from semvad_jax.models import functions
-from semvad_jax.temporal import LGTAdapter
+from semvad_jax.models.class_text import ClassHead, PromptedText, StaticText
+from semvad_jax.models.layers import BinaryHead, adapter
+from semvad_jax.models.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
 

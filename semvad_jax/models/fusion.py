@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from semvad_jax.config import ModelConfig
-from semvad_jax.layers import Conv, LayerNorm, Linear
+from semvad_jax.models.layers import Conv, LayerNorm, Linear
 
 
 class CrossAttention(nnx.Module):

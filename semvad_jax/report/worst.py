@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from semvad_jax.detection.timeline import distinct
 from semvad_jax.evaluate import Scores, Videos
-from semvad_jax.timeline import distinct
 
 SHOWN = 8  # of each kind
 

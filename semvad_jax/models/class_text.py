@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from semvad_jax.config import Config
-from semvad_jax.layers import Linear, attend, layer_norm, quick_gelu, unit
+from semvad_jax.models.layers import Linear, attend, layer_norm, quick_gelu, unit
 from semvad_jax.types import Frozen
 
 PREFIX = POSTFIX = 10  # learned tokens before and after the class name

@@ -25,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 
 from semvad_jax.config import BadInput
-from semvad_jax.store_format import (
+from semvad_jax.store.format import (
     ARRAYS,
     FILES,
     SCHEMA,

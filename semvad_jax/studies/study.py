@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from semvad_jax import checkpoint, config, report, transfer
-from semvad_jax import detect as detection
+from semvad_jax import checkpoint, config
 from semvad_jax import run as runs
 from semvad_jax.config import CONFIGS, BadInput, Config
+from semvad_jax.detection import detect as detection
+from semvad_jax.report import summary as report
+from semvad_jax.report import transfer
 from semvad_jax.store import Store
 
 HEADLINE = "headline"  # AUC or AP, whichever the data set is judged by

@@ -28,7 +28,7 @@ import tensorflow_datasets as tfds
 from semvad_jax.config import BadInput
 from semvad_jax.store import Store, Video, Writer
 from semvad_jax.store import open as open_store
-from semvad_jax.store_format import (
+from semvad_jax.store.format import (
     FILES,
     SCHEMA,
     read_class_text,

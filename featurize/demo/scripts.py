@@ -189,7 +189,7 @@ def encode(script: Script) -> bytes:
     That takes one encoder thread and plain C code: x264's vector code rounds differently from run
     to run on pictures this small.
     """
-    from featurize.demo_scene import frames_of
+    from featurize.demo.scenes import frames_of
 
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:

@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax.caption_match import CaptionMatch, Comparison, Found, Result
 from semvad_jax.checkpoint import write
+from semvad_jax.studies.captions import CaptionMatch, Comparison, Found, Result
 
 HEADING = (
     "Mean cosine of human sentences with captions of the same moment and with those of another: a "

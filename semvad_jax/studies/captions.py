@@ -20,9 +20,9 @@ from rich.console import Console
 
 from semvad_jax.config import BadInput
 from semvad_jax.run import open_store
-from semvad_jax.sentences import Described, described, overlap, read_sentences
 from semvad_jax.statistics import Interval, paired_difference
-from semvad_jax.study import labelled
+from semvad_jax.studies.sentences import Described, described, overlap, read_sentences
+from semvad_jax.studies.study import labelled
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax.report import NOTES
+from semvad_jax.report.summary import NOTES
 from semvad_jax.statistics import Interval, mean_interval
-from semvad_jax.study import HEADLINE, Figure, Result, Row, Study, groups
+from semvad_jax.studies.study import HEADLINE, Figure, Result, Row, Study, groups
 
 PAPERS = ("ucf", "xd")
 

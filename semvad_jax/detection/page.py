@@ -16,10 +16,10 @@ from urllib.parse import quote
 import jinja2
 import numpy as np
 
-from semvad_jax.events import Event, Origin
-from semvad_jax.timeline import Timeline, distinct
+from semvad_jax.detection.events import Event, Origin
+from semvad_jax.detection.timeline import Timeline, distinct
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parents[1] / "templates"
 WIDTH, HEIGHT = 1000, 200  # units of the drawing; a score of 1 is as high as HEIGHT
 NORMAL = "#c4c4c4"
 # Okabe and Ito's colours for the colour-blind, without yellow, which is lost on white

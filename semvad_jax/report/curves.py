@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from semvad_jax.evaluate import Scores, Videos, frame_truth
 from semvad_jax.metrics import frame_auc
-from semvad_jax.worst import Moment, Worst
+from semvad_jax.report.worst import Moment, Worst
 
 GRID = np.linspace(0, 1, 201)
 

@@ -7,9 +7,11 @@ import safetensors
 import safetensors.numpy
 from rich.console import Console
 
-from semvad_jax import config, convert, data, report
+from semvad_jax import config, data
 from semvad_jax import evaluate as judging
 from semvad_jax.config import BadInput, Config
+from semvad_jax.models import convert
+from semvad_jax.report import summary as report
 from semvad_jax.run import open_store
 
 

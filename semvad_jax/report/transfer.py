@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from rich.console import Console
 
-from semvad_jax import checkpoint, config, data, report, seeds
+from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import evaluate as judging
 from semvad_jax.config import CONFIGS, BadInput, Config
 from semvad_jax.evaluate import FrameTruth, Scores
+from semvad_jax.report import summary as report
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semvad_jax.run_data import ClassResult, Panel, RunData, shares
-from semvad_jax.video_page import COLOURS
+from semvad_jax.detection.page import COLOURS
+from semvad_jax.report.curves import ClassResult, Panel, RunData, shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

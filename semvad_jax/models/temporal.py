@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from semvad_jax.layers import (
+from semvad_jax.models.layers import (
     GraphConv,
     Linear,
     WindowBlock,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax.timeline import Timeline, distinct, written
+from semvad_jax.detection.timeline import Timeline, distinct, written
 
 FALSE_ALARM_RATE = 0.05  # at most this share of normal snippets lies above the threshold
 UNCHOSEN = 0.5  # where a run has nothing to choose a threshold on

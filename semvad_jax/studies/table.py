@@ -9,11 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax import plots
 from semvad_jax.checkpoint import write
-from semvad_jax.report import NOTES, points
-from semvad_jax.study import HEADLINE, Figure, Result, Study, groups
-from semvad_jax.study_numbers import (
+from semvad_jax.report import plots
+from semvad_jax.report.summary import NOTES, points
+from semvad_jax.studies.numbers import (
     grids,
     lines,
     numbers,
@@ -22,6 +21,7 @@ from semvad_jax.study_numbers import (
     seed_interval,
     variance_split,
 )
+from semvad_jax.studies.study import HEADLINE, Figure, Result, Study, groups
 
 NAMES = {"auc": "frame AUC", "ap": "frame AP", "map": "average mAP, public rules"}
 

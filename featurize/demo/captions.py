@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featurize.demo import CLASSES, SEED, WIDTH, Script, scripts
+from featurize.demo.scripts import CLASSES, SEED, WIDTH, Script, scripts
 from featurize.sources import SNIPPET_FRAMES, Entry
 
 CAPTION_STREAM = 1

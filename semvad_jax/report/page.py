@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax import plots, seeds
+from semvad_jax import seeds
 from semvad_jax.checkpoint import write
-from semvad_jax.detect import head
-from semvad_jax.report import BEST_OF, NOTES, Summary, points
-from semvad_jax.run_data import Panel, RunData, run_data, shares
+from semvad_jax.detection.detect import head
+from semvad_jax.detection.page import template
+from semvad_jax.report import plots
+from semvad_jax.report.curves import Panel, RunData, run_data, shares
+from semvad_jax.report.summary import BEST_OF, NOTES, Summary, points
 from semvad_jax.statistics import expected_maximum, mean_interval, paired_difference
 from semvad_jax.types import TrainState
-from semvad_jax.video_page import template
 
 WIDTH, HEIGHT = 1000, 500  # units of a drawing
 COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}

@@ -11,15 +11,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax import config, study
+from semvad_jax import config
 from semvad_jax import run as runs
 from semvad_jax.checkpoint import write
 from semvad_jax.config import BadInput, Config
 from semvad_jax.metrics import SNIPPET
-from semvad_jax.report import spread
-from semvad_jax.runtime import Runtime
+from semvad_jax.report.summary import spread
 from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
+from semvad_jax.studies import study
+from semvad_jax.studies.runtime import Runtime
 
 ROW = study.Row("runtime", "", ())
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from featurize.demo import FPS, SEED, WIDTH, Script, scripts
-from semvad_jax.store_format import json_text
+from featurize.demo.scripts import FPS, SEED, WIDTH, Script, scripts
+from semvad_jax.store.format import json_text
 
 SENTENCE_STREAM = 2  # demo_captions.py draws from stream 1
 FILE = "sentences.json"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from featurize.demo import HEIGHT, WIDTH, Event, Mover, Script
+from featurize.demo.scripts import HEIGHT, WIDTH, Event, Mover, Script
 
 SKIN = (200, 160, 130)
 STREETS = (  # sky, wall, pavement, road

@@ -1,0 +1,1 @@
+"""The embedded default: rendered street scenes, their scripts, captions and sentences."""

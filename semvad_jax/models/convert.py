@@ -1,0 +1,196 @@
+"""Weights from PyTorch: the state dicts that the public programs of VadCLIP and SemVAD save.
+
+Names on the left are ours; on the right, the public programs'. PyTorch keeps every kernel with its
+axes in the opposite order of ours.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from semvad_jax.config import BadInput, Config
+from semvad_jax.models import model
+from semvad_jax.models.class_text import crop_tower
+from semvad_jax.types import Frozen
+
+LAYERS = {
+    "visual_proj": "ptoj_v",
+    "caption_proj": "proj_V",
+    "attention.norm1": "layer_norm",
+    "attention.up": "fc1",
+    "attention.down": "fc2",
+    "mixer.conv": "mlp_mixer.conv",
+    "mixer.out": "mlp_mixer.lin",
+    "temporal.similarity.first.residual": "gc1.residual",
+    "temporal.distance.first.residual": "gc3.residual",
+    "temporal.out": "linear",
+    "binary_head.up": "mlp2.c_fc",
+    "binary_head.down": "mlp2.c_proj",
+    "binary_head.score": "classifier",
+    "text_proj": "proj2",
+    "class_head.up": "mlp1.c_fc",
+    "class_head.down": "mlp1.c_proj",
+}
+BLOCK = {
+    "norm1": "ln_1",
+    "out": "attn.out_proj",
+    "norm2": "ln_2",
+    "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}
+ARRAYS = {  # as they are, without reversing axes
+    "temporal.position": "frame_position_embeddings.weight",
+    "temporal.similarity.first.kernel": "gc1.weight",
+    "temporal.similarity.second.kernel": "gc2.weight",
+    "temporal.distance.first.kernel": "gc3.weight",
+    "temporal.distance.second.kernel": "gc4.weight",
+    "class_text.prompt": "text_prompt_embeddings.weight",
+}
+TOWER = "clipmodel."
+# CLIP's image tower and temperature, and a width of the distance graph that nothing there reads
+UNREAD = ("clipmodel.visual.", "clipmodel.logit_scale", "disAdj.sigma")
+
+
+def from_torch(
+    cfg: Config,
+    state: Mapping[str, np.ndarray],
+    class_tokens: Int[np.ndarray, "C 77"],
+    class_caption: Float[np.ndarray, "C Q"] | None = None,
+) -> tuple[PyTree, Frozen]:
+    """Parameters and Frozen from a state dict of VadCLIP or of SemVAD's release.
+
+    `class_tokens` are CLIP's ids of the class names in the config's order. Raises BadInput, naming
+    the key, for one that is missing, unknown or of another shape than the config's model has.
+    """
+    cfg = _sized(cfg, state, class_tokens)
+    shapes = jax.eval_shape(lambda key: model(cfg).init(cfg, key), jax.random.key(0))
+    known = {torch_name(_name(path)) for path, _ in jax.tree.leaves_with_path(shapes)}
+    tower_shapes = _tower_shapes(cfg, state)
+    known |= {TOWER + name for name in tower_shapes}
+    given = {name for name in state if not name.startswith(UNREAD)}
+    for names, says in ((known - given, "lacks"), (given - known, "holds more than it has:")):
+        if names:
+            listed = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
+            raise BadInput(
+                f"the checkpoint does not fit model {cfg.model.name}, preset {cfg.model.preset}: "
+                f"it {says} {len(names)} of its weights ({listed}); check --model, "
+                "model.preset and model.layers"
+            )
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, like: _take(state, _name(path), like.shape), shapes
+    )
+    tower = {k: _shaped(state, TOWER + k, shape) for k, shape in tower_shapes.items()}
+    tower, tokens = crop_tower(tower, np.asarray(class_tokens))
+    frozen = Frozen(
+        class_caption=None if class_caption is None else jnp.asarray(class_caption, jnp.float32),
+        class_name=None,
+        class_tokens=jnp.asarray(tokens, jnp.int32),
+        text_tower=jax.tree.map(jnp.asarray, tower),
+    )
+    return params, frozen
+
+
+def torch_name(name: str) -> str:
+    """The public programs' name of one of our parameters, `temporal.blocks.0.qkv.kernel` say."""
+    layer, _, leaf = name.rpartition(".")
+    tail = "bias" if leaf == "bias" else "weight"
+    block = re.fullmatch(r"temporal\.blocks\.(\d+)\.(\w+)", layer)
+    if name in ARRAYS:
+        return ARRAYS[name]
+    if block and block[2] == "qkv":
+        return f"temporal.resblocks.{block[1]}.attn.in_proj_{tail}"
+    if block:
+        return f"temporal.resblocks.{block[1]}.{BLOCK[block[2]]}.{tail}"
+    if layer in LAYERS:
+        return f"{LAYERS[layer]}.{tail}"
+    raise BadInput(
+        f"no released checkpoint has {name}, which this config's model needs; take VadCLIP, or "
+        "SemVAD with model.preset=release"
+    )
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _take(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Array:
+    theirs = shape if name in ARRAYS else shape[::-1]
+    if name == "mixer.conv.kernel":  # a convolution over (modality, time): two kernels side by side
+        size, inputs, outputs = shape
+        theirs = (outputs, inputs // 2, 2, size)
+    value = _shaped(state, torch_name(name), theirs)
+    return jnp.asarray(value if name in ARRAYS else value.T.reshape(shape))
+
+
+def _shaped(
+    state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
+) -> Float[np.ndarray, "..."]:
+    value = np.asarray(state[name], np.float32)
+    if value.shape != shape:
+        raise BadInput(
+            f"the checkpoint's {name} has shape {list(value.shape)}, but the model of this config "
+            f"has {list(shape)}; check --model and the model.* fields"
+        )
+    return value
+
+
+def _sized(cfg: Config, state: Mapping[str, np.ndarray], tokens: np.ndarray) -> Config:
+    """The config with what no store has told it, from the weights themselves."""
+
+    def size(name: str, axis: int) -> int:
+        shape = np.shape(state.get(name, ()))
+        return shape[axis] if len(shape) == 2 else 0
+
+    found = {
+        "feature_dim": size("ptoj_v.weight", 1),
+        "caption_dim": size("proj_V.weight", 1),
+        "text_dim": size(TOWER + "text_projection", 1),
+        "text_tower": size(TOWER + "positional_embedding", 1) or 1,
+    }
+    data = cfg.data
+    unset = {name: value for name, value in found.items() if not getattr(data, name)}
+    if data.classes and len(data.classes) != len(tokens):
+        raise BadInput(
+            f"the config has {len(data.classes)} classes and class_tokens {len(tokens)} rows; "
+            "give the tokens of each class name"
+        )
+    return replace(cfg, data=replace(data, **unset))
+
+
+def _tower_shapes(cfg: Config, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """CLIP's text tower: as deep as the checkpoint's, of the config's width."""
+    width, out = cfg.data.text_tower, cfg.data.text_dim
+    words = np.shape(state.get(TOWER + "token_embedding.weight", ()))[:1]
+    shapes = {
+        "token_embedding.weight": (*words, width),
+        "positional_embedding": (77, width),
+        "ln_final.weight": (width,),
+        "ln_final.bias": (width,),
+        "text_projection": (width, out),
+    }
+    found = (
+        re.match(rf"{re.escape(TOWER)}transformer\.resblocks\.(\d+)\.", name) for name in state
+    )
+    depth = max((int(m[1]) for m in found if m), default=0) + 1
+    for i in range(depth):
+        block = {
+            "attn.in_proj_weight": (3 * width, width),
+            "attn.in_proj_bias": (3 * width,),
+            "attn.out_proj.weight": (width, width),
+            "attn.out_proj.bias": (width,),
+            "ln_1.weight": (width,),
+            "ln_1.bias": (width,),
+            "ln_2.weight": (width,),
+            "ln_2.bias": (width,),
+            "mlp.c_fc.weight": (4 * width, width),
+            "mlp.c_fc.bias": (4 * width,),
+            "mlp.c_proj.weight": (width, 4 * width),
+            "mlp.c_proj.bias": (width,),
+        }
+        shapes |= {f"transformer.resblocks.{i}.{k}": v for k, v in block.items()}
+    return shapes
