@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semvad_jax import config
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
@@ -167,12 +167,13 @@ def train(args: argparse.Namespace) -> None:
 
 def use(args: argparse.Namespace) -> None:
     from semvad_jax import run
+    from semvad_jax.store.locate import is_store
 
     if args.eval:
         run.evaluate(args.restore, args.data, args.class_map)
         return
     data, files = args.detect, {}
-    if not run.is_store(data):
+    if not is_store(data):
         from featurize import own_videos
 
         folder = args.out / ".features"

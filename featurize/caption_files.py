@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurize.sources import SNIPPET_FRAMES, Entry
-from semvad_jax.config import BadInput
-from semvad_jax.store.format import json_lines, sha256
+from semvad_jax.files import BadInput, json_lines, sha256
 
 SPANS = 16
 

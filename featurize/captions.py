@@ -33,7 +33,7 @@ from featurize import arithmetic, videollama3
 from featurize.arithmetic import in_batches
 from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo, edges
 from featurize.videos import places, snippets
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 FRAMES = 4  # of each snippet that the model sees
 WINDOW = 3  # snippets

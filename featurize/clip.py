@@ -14,8 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.logging import set_verbosity_error as tell_only_errors
 from safetensors import SafetensorError
 
-from semvad_jax.config import BadInput
-from semvad_jax.store.format import sha256
+from semvad_jax.files import BadInput, sha256
 
 tell_only_errors()  # not each try to reach the hub
 MODELS = {"clip-vit-b16": "ViT-B-16-quickgelu", "clip-vit-l14": "ViT-L-14-quickgelu"}

@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 # A training checkpoint's best metric may be a NumPy number, which NumPy 1 and 2 name differently.
 SCALAR = np.float64(0).__reduce__()[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 from featurize.job import Job
 from featurize.sources import Entry
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 # Ray Data's own tasks need processors beside those of the actors, or nothing ever starts.
 SPARE = 2

@@ -16,7 +16,7 @@ from featurize import class_captions, producers, releases, sources
 from featurize.pieces import Pieces, digest
 from featurize.releases import ReleaseCaptions, ReleaseVision
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 SOURCES = {"ucf": sources.ucf, "xd": sources.xd, "folder": sources.folder}
 EACH = ("visual", "captions", "text")  # the stages that work video by video

@@ -15,7 +15,7 @@ import torch
 
 from featurize.arithmetic import THREADS, embed_distinct
 from featurize.sources import label_text
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 BATCH = 16
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from featurize import run, sources
 from featurize.sources import COLUMNS, Entry, UnreadableVideo
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv")
 UNLABELLED = "Unlabelled"  # a class of the temporary store: nobody said what happens

@@ -10,7 +10,7 @@ from featurize import class_captions, releases, sources
 from featurize.job import Job
 from featurize.producers import flags
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.store import Video, Writer
 
 ALL = "all"  # what these pieces are made from: no single video

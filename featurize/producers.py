@@ -8,7 +8,7 @@ from typing import Any
 
 from featurize.caption_files import FileCaptions
 from featurize.sources import Entry
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 VISION, CROPS, POOL = "clip-vit-b16", 10, "middle"
 CAPTIONERS = {"videollama3-7b": "7b", "videollama3-2b": "2b"}

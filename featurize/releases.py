@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 WIDTH = 512  # of CLIP ViT-B/16; public I3D files have the same names and another width
 CROPS = range(10)

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from featurize import engines, producers
 from featurize.job import EACH, SOURCES, Job
 from featurize.pack import class_texts, pack
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.store import require_free
 
 STAGES = (*EACH, "class-captions", "pack")

@@ -18,7 +18,7 @@ from featurize.own_videos import ONCE
 from featurize.run import TOLD
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo, edges
 from semvad_jax import stopwatch
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.store import Store
 

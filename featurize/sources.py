@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 UCF_CLASSES = (
     "Normal",

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.utils.import_utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 tell_only_errors()  # not each try to reach the hub
 NATIVE, REMOTE = "video_llama_3", "videollama3_qwen2"

@@ -21,7 +21,8 @@ import safetensors.flax
 from jaxtyping import PyTree
 
 from semvad_jax import config, seeds
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
+from semvad_jax.files import BadInput, write
 from semvad_jax.types import Frozen, TrainState
 
 
@@ -36,21 +37,12 @@ def unflatten(like: PyTree, leaves: Mapping[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
 
 
-def write(path: Path, text: str) -> None:
-    """Writes to a temporary name, then renames."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def begin(run: Path, cfg: Config, frozen: Frozen, meta: Mapping[str, Any]) -> None:
     """Writes what does not change during a run."""
     folder = run / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / "frozen.safetensors.tmp"
     # not save_file: what it writes only its owner may read
-    temporary.write_bytes(safetensors.flax.save(flatten(frozen)))
-    temporary.replace(folder / "frozen.safetensors")
+    write(folder / "frozen.safetensors", safetensors.flax.save(flatten(frozen)))
     write(folder / "meta.json", json.dumps(meta, indent=2, ensure_ascii=False))
     write(run / "config.json", config.to_json(cfg))
 

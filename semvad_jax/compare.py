@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semvad_jax import checkpoint, evaluate, metrics, run, statistics
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.report.summary import NOTES, points, spread
 from semvad_jax.statistics import Interval, VideoScores
 from semvad_jax.store import Store, Video

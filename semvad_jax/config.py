@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from semvad_jax.files import BadInput
+
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
-
-
-class BadInput(ValueError):
-    """A user's mistake, told in one sentence: what, where, how to fix."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
+from semvad_jax.files import BadInput
 from semvad_jax.models.class_text import crop_tower
 from semvad_jax.store import Store
 from semvad_jax.types import Batch, Frozen, TrainData, Windows

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
 from semvad_jax.data import windows
+from semvad_jax.files import BadInput
 from semvad_jax.metrics import detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
 from semvad_jax.store import Store

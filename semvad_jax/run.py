@@ -26,11 +26,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from semvad_jax import checkpoint, config, seeds, store
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
+from semvad_jax.files import BadInput, write
 from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
 from semvad_jax.report import transfer
+from semvad_jax.store.locate import open_store
 from semvad_jax.types import TrainState
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
@@ -172,11 +174,6 @@ def restore(
     return program, program.adopt(state), meta, clock
 
 
-def is_store(data: str) -> bool:
-    """Whether --detect is given features; else videos, whose features must be made first."""
-    return data.startswith("tfds:") or (Path(data) / "store.json").is_file()
-
-
 def producers(run: Path) -> dict[str, Any]:
     """What made the features that RUN was trained on; no device is touched, others may need it."""
     path = run / "checkpoint" / "meta.json"
@@ -244,15 +241,6 @@ def _device() -> str:
     return devices[0].device_kind + (f" × {len(devices)}" if len(devices) > 1 else "")
 
 
-def open_store(path: str) -> store.Store:
-    """The store at `path`, or the one that tfds:DIR was exported from, made again."""
-    if path.startswith("tfds:"):
-        from semvad_jax.store import tfds  # half a second, for those who ask for it
-
-        return tfds.open(path.removeprefix("tfds:"))
-    return store.open(path)
-
-
 def _with_store(cfg: Config, features: store.Store) -> Config:
     return replace(cfg, data=replace(cfg.data, store=str(features.path)))
 
@@ -282,7 +270,7 @@ def _truncate(path: Path, step: int) -> None:
     """Drops the lines after a checkpoint's step: going on writes them again."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     whole = (line for line in lines if line.endswith("\n"))
-    checkpoint.write(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+    write(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ from jaxtyping import PyTree
 
 from semvad_jax import data, evaluate
 from semvad_jax import train as one_seed
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
+from semvad_jax.files import BadInput
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, TrainState
 

@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from semvad_jax import losses
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
 from semvad_jax.data import LOSS, batch_rows, gather, steps_per_epoch
+from semvad_jax.files import BadInput
 from semvad_jax.models import model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
 

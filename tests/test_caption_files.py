@@ -7,7 +7,7 @@ import pytest
 
 from featurize import sources
 from featurize.caption_files import FileCaptions
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 UCF = Path(__file__).resolve().parent.parent.parent / "shared/data/ucf_crime"
 

@@ -13,7 +13,7 @@ from uca import ABSENT, SHARED
 
 import main
 from semvad_jax import store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.studies import captions as caption_match
 from semvad_jax.studies import sentences, study
 from semvad_jax.studies.captions import Pair

@@ -10,7 +10,7 @@ import pytest
 from stores import make_store
 
 from semvad_jax import checkpoint, config, data, seeds
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8"]
 

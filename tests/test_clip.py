@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semvad_jax import data, store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.models import class_text
 from tests import parity
 from tests.test_videos import render

@@ -19,7 +19,7 @@ from test_statistics import written_out
 
 import main
 from semvad_jax import compare, evaluate, statistics, store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.report import summary as report
 
 RUNS = {

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from semvad_jax import config
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 
 def test_the_override_beats_the_file_and_the_file_beats_the_table(tmp_path):

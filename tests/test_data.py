@@ -9,7 +9,7 @@ import pytest
 from stores import make_store
 
 from semvad_jax import config, data
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 
 def tiny(store, *overrides):

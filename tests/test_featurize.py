@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semvad_jax import store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 av = pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
 

@@ -74,7 +74,7 @@ def test_shards_are_stable_and_share_out_every_video(ten, tmp_path):
 
 def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
     from featurize import engines
-    from semvad_jax.config import BadInput
+    from semvad_jax.files import BadInput
 
     def broken(self, stage, entry):
         raise BadInput("The weights are missing; bring them.")

@@ -12,7 +12,7 @@ import pytest
 
 import main
 from semvad_jax import config, data, evaluate, seeds, store, train
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 # None has two evaluations within rounding of each other: another compilation would take either.
 SEEDS = [9, 234, 34]

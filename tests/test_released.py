@@ -12,7 +12,8 @@ from stores import make_store
 
 import main
 from semvad_jax import data, evaluate, models
-from semvad_jax.config import BadInput, load, resolve
+from semvad_jax.config import load, resolve
+from semvad_jax.files import BadInput
 from semvad_jax.models import convert
 
 CASES = {

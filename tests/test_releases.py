@@ -11,7 +11,7 @@ import pytest
 from featurize import releases
 from featurize.releases import ReleaseCaptions, ReleaseVision, align
 from featurize.sources import UCF_CLASSES, UnreadableVideo
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.store import Video, Writer
 from semvad_jax.store import open as open_store
 

@@ -16,7 +16,7 @@ from stores import make_store
 
 import main
 from semvad_jax import config, stopwatch, store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.studies import runtime, runtime_table, study
 

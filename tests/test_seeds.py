@@ -9,7 +9,7 @@ import pytest
 from stores import make_store
 
 from semvad_jax import config, seeds, train
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8", "train.epochs=1"]
 

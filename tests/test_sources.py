@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurize import sources
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real lists are not beside this checkout")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from semvad_jax import store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput, json_text, sha256
 from semvad_jax.store import Video
-from semvad_jax.store.format import FILES, json_text, sha256
+from semvad_jax.store.format import FILES
 
 CLASSES = ("Normal", "Fighting")
 F, Q = 5, 3
@@ -145,7 +145,7 @@ def test_other_schema_or_no_store(path: Path, tmp_path: Path):
     assert "schema 99" in refusal(path)
     del info["classes"]
     (path / "store.json").write_bytes(json_text(info))
-    assert "lacks classes" in refusal(path)
+    assert "missing required field `classes`" in refusal(path)
     (path / "store.json").write_text("[]")
     assert "does not describe" in refusal(path)
 

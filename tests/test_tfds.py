@@ -13,9 +13,8 @@ from stores import make_store
 
 from featurize import run
 from semvad_jax import store
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput, json_text
 from semvad_jax.store import Store, Video, tfds
-from semvad_jax.store.format import json_text
 
 CLASSES = ("Normal", "Überfall", "Riot")
 F, Q = 5, 3
@@ -157,7 +156,8 @@ def test_equal_stores_give_equal_bytes(source: Store, exported: Path, tmp_path: 
 
 def test_no_tensorflow_jax_or_torch(source: Store, tmp_path: Path):
     code = (
-        "import sys; from pathlib import Path; from semvad_jax import store; from semvad_jax.store import tfds\n"
+        "import sys; from pathlib import Path\n"
+        "from semvad_jax import store; from semvad_jax.store import tfds\n"
         "tfds.export(store.open(sys.argv[1]), Path('e')); tfds.open('e')\n"
         "print([name for name in ('tensorflow', 'jax', 'torch') if name in sys.modules])"
     )

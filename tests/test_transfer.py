@@ -10,8 +10,8 @@ from stores import make_store
 
 import main
 from semvad_jax import config, data, evaluate, seeds, store
-from semvad_jax.config import BadInput
 from semvad_jax.evaluate import Scores
+from semvad_jax.files import BadInput
 from semvad_jax.report import transfer
 from semvad_jax.studies import study
 

@@ -22,7 +22,8 @@ from model_cases import (
 )
 
 from semvad_jax import losses
-from semvad_jax.config import BadInput, load
+from semvad_jax.config import load
+from semvad_jax.files import BadInput
 from semvad_jax.models import vadclip
 
 UCF = config(name="vadclip")

@@ -28,7 +28,7 @@ from transformers import (  # noqa: E402
 from featurize import captions, videollama3  # noqa: E402
 from featurize.captions import VideoLlama3  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
-from semvad_jax.config import BadInput  # noqa: E402
+from semvad_jax.files import BadInput  # noqa: E402
 
 CPU = torch.device("cpu")
 WORDS = 8

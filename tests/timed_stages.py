@@ -4,7 +4,7 @@ import os
 import time
 
 from semvad_jax import stopwatch
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 
 
 def hold(megabytes, seconds=0.0):

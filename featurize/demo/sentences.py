@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featurize.demo.scripts import FPS, SEED, WIDTH, Script, scripts
-from semvad_jax.store.format import json_text
+from semvad_jax.files import json_text
 
 SENTENCE_STREAM = 2  # demo_captions.py draws from stream 1
 FILE = "sentences.json"

@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from semvad_jax import seeds
-from semvad_jax.checkpoint import write
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
 from semvad_jax.detection import events
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, Origin
 from semvad_jax.detection.timeline import Timeline, written
+from semvad_jax.files import BadInput, write
 from semvad_jax.store import Store, Video
 from semvad_jax.types import Frozen, TrainState
 

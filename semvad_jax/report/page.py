@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from semvad_jax import seeds
-from semvad_jax.checkpoint import write
 from semvad_jax.detection.detect import head
 from semvad_jax.detection.page import template
+from semvad_jax.files import write
 from semvad_jax.report import plots
 from semvad_jax.report.curves import Panel, RunData, run_data, shares
 from semvad_jax.report.summary import BEST_OF, NOTES, Summary, points

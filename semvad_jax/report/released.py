@@ -9,10 +9,11 @@ from rich.console import Console
 
 from semvad_jax import config, data
 from semvad_jax import evaluate as judging
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
+from semvad_jax.files import BadInput
 from semvad_jax.models import convert
 from semvad_jax.report import summary as report
-from semvad_jax.run import open_store
+from semvad_jax.store.locate import open_store
 
 
 def evaluate(cfg: Config, file: Path) -> None:

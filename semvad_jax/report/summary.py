@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax.checkpoint import write
+from semvad_jax.files import write
 from semvad_jax.statistics import Interval, expected_maximum, paired_difference
 
 Metrics = Mapping[str, Mapping[str, Any]]  # {"selection/head/metric": `spread` over seeds}

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import evaluate as judging
-from semvad_jax.config import CONFIGS, BadInput, Config
+from semvad_jax.config import CONFIGS, Config
 from semvad_jax.evaluate import FrameTruth, Scores
+from semvad_jax.files import BadInput
 from semvad_jax.report import summary as report
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen

@@ -3,9 +3,7 @@
 Every check raises BadInput with one sentence that names the file or the video.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput, json_lines, read_json, require
 
 SCHEMA = 1
 ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
-BLOCK = 1 << 22  # elements or bytes looked at in one go
+BLOCK = 1 << 22  # elements looked at in one go
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,6 @@ class Video:
         if self.binned_from is not None:
             edges = np.linspace(0, self.binned_from, self.snippets + 1).astype(np.int64)
         return np.minimum(edges * self.snippet_frames, self.frames)
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise BadInput(message) unless the condition holds."""
-    if not condition:
-        raise BadInput(message)
 
 
 def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
@@ -160,6 +152,23 @@ def read_class_text(path: Path, classes: int, caption_dim: int) -> dict[str, np.
     return tensors
 
 
+@dataclass(frozen=True)
+class _Schema:
+    schema: int
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The keys of store.json that this schema has."""
+
+    dataset: str
+    classes: list[str]
+    feature_dim: int
+    caption_dim: int
+    producers: dict[str, Any]
+    sha256: dict[str, str]
+
+
 def read_info(path: Path) -> dict[str, Any]:
     """The store.json of the store at `path`, with the keys this schema has."""
     file = path / "store.json"
@@ -167,47 +176,11 @@ def read_info(path: Path) -> dict[str, Any]:
         file.is_file(),
         f"{path} is not a feature store (no store.json); make one with featurize/run.py.",
     )
-    try:
-        info = json.loads(file.read_bytes())
-        schema = info["schema"]
-    except (ValueError, LookupError, TypeError):
-        raise BadInput(f"{file} does not describe a feature store; make it again.") from None
+    refusal = "does not describe a feature store; make it again"
+    found = read_json(file, _Schema, refusal).schema
     require(
-        schema == SCHEMA,
-        f"{file} has schema {schema}, this program reads {SCHEMA}; make the store again.",
+        found == SCHEMA,
+        f"{file} has schema {found}, this program reads {SCHEMA}; make the store again.",
     )
-    kinds = {"dataset": str, "classes": list, "feature_dim": int, "caption_dim": int}
-    for key, kind in (kinds | {"producers": dict, "sha256": dict}).items():
-        require(isinstance(info.get(key), kind), f"{file} lacks {key}; make the store again.")
-    return info
-
-
-def json_line(row: Mapping[str, Any]) -> bytes:
-    """One line of a JSON Lines file."""
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
-
-
-def json_text(value: Mapping[str, Any]) -> bytes:
-    """A JSON file for people to read."""
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a JSON Lines file, each with its place for a message."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            try:
-                value = json.loads(line)
-            except ValueError:
-                raise BadInput(f"{where} is not JSON; correct the line or make it again.") from None
-            yield where, value
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    read_json(file, _Info, refusal)
+    return read_json(file, dict[str, Any], refusal)

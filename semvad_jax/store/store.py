@@ -14,7 +14,6 @@ machine's name, so equal input gives equal bytes.
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,23 +23,27 @@ from typing import IO, Any
 import numpy as np
 import safetensors.numpy
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import (
+    BadInput,
+    json_line,
+    json_lines,
+    json_text,
+    put,
+    remove,
+    require,
+    sha256,
+)
 from semvad_jax.store.format import (
     ARRAYS,
     FILES,
     SCHEMA,
     Video,
     check_video,
-    json_line,
-    json_lines,
-    json_text,
     open_array,
     read_class_text,
     read_info,
     read_videos,
-    require,
     rows_of,
-    sha256,
     starts_of,
 )
 
@@ -156,7 +159,7 @@ class Writer:
         self._files = contextlib.ExitStack()
         self._partial = self.path.absolute().with_name(self.path.absolute().name + ".partial")
         with self._disk():
-            shutil.rmtree(self._partial, ignore_errors=True)
+            remove(self._partial)
             self._partial.mkdir(parents=True)
             self._captions = self._create("captions.jsonl")
 
@@ -167,7 +170,7 @@ class Writer:
         # On a full disk the last flush fails too; the first error is the one to tell.
         with contextlib.suppress(OSError):
             self._files.close()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        remove(self._partial)
 
     def add(
         self,
@@ -220,7 +223,7 @@ class Writer:
                 "sha256": {name: sha256(self._partial / name) for name in FILES},
             }
             (self._partial / "store.json").write_bytes(json_text(self._head | tail))
-            _replace_folder(self._partial, self.path.absolute())
+            put(self._partial, self.path.absolute())
         return self.path
 
     def _create(self, name: str) -> IO[bytes]:
@@ -281,13 +284,3 @@ class _GrowingArray:
     def _write_header(self) -> None:
         header = {"descr": "<f2", "fortran_order": False, "shape": (self._rows, self.width)}
         np.lib.format.write_array_header_1_0(self._file, header)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    """Put `source` in the place of `target`; an earlier store goes only once the new one stands."""
-    earlier = target.with_name(target.name + ".earlier")
-    shutil.rmtree(earlier, ignore_errors=True)
-    if target.exists():
-        target.rename(earlier)
-    source.rename(target)
-    shutil.rmtree(earlier, ignore_errors=True)

@@ -25,19 +25,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput, read_json, replacing, require, sha256
 from semvad_jax.store import Store, Video, Writer
 from semvad_jax.store import open as open_store
-from semvad_jax.store.format import (
-    FILES,
-    SCHEMA,
-    read_class_text,
-    read_info,
-    require,
-    rows_of,
-    sha256,
-    starts_of,
-)
+from semvad_jax.store.format import FILES, SCHEMA, read_class_text, read_info, rows_of, starts_of
 
 CLASS_FILES = ("class_text.safetensors", "class_words.json")
 SIDE_FILES = (*CLASS_FILES, "store.json")
@@ -57,21 +48,15 @@ def export(store: Store, directory: str | Path) -> None:
         free or all((directory / name).is_file() for name in ("dataset_info.json", "store.json")),
         f"{directory} holds something else than an export of a store; give another folder.",
     )
-    target = directory.absolute()
-    partial = target.with_name(target.name + ".partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write(store, partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        with replacing(directory.absolute()) as partial:
+            partial.mkdir(parents=True)
+            _write(store, partial)
     except (OSError, RuntimeError) as error:
         # ArrayRecord has only words to tell of a full disk.
         if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
             raise
         raise BadInput(f"The disk of {directory} is full; free some space, then repeat.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def open(directory: str | Path, features: str | Path = Path("features")) -> Store:
@@ -102,7 +87,9 @@ def open(directory: str | Path, features: str | Path = Path("features")) -> Stor
         if found.info == info:
             return found
     class_text = read_class_text(directory / CLASS_FILES[0], len(classes), info["caption_dim"])
-    class_words = json.loads((directory / CLASS_FILES[1]).read_bytes())
+    class_words = read_json(
+        directory / CLASS_FILES[1], dict[str, Any], "is not JSON; export the store again"
+    )
     with Writer(
         path, dataset=info["dataset"], classes=classes, producers=info["producers"]
     ) as writer:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from semvad_jax.config import BadInput
-from semvad_jax.run import open_store
+from semvad_jax.files import BadInput
 from semvad_jax.statistics import Interval, paired_difference
+from semvad_jax.store.locate import open_store
 from semvad_jax.studies.sentences import Described, described, overlap, read_sentences
 from semvad_jax.studies.study import labelled
 

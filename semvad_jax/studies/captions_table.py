@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax.checkpoint import write
+from semvad_jax.files import write
 from semvad_jax.studies.captions import CaptionMatch, Comparison, Found, Result
 
 HEADING = (

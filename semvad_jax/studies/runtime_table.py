@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from semvad_jax import config
-from semvad_jax import run as runs
-from semvad_jax.checkpoint import write
-from semvad_jax.config import BadInput, Config
+from semvad_jax.config import Config
+from semvad_jax.files import BadInput, write
 from semvad_jax.metrics import SNIPPET
 from semvad_jax.report.summary import spread
 from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
+from semvad_jax.store.locate import open_store
 from semvad_jax.studies import study
 from semvad_jax.studies.runtime import Runtime
 
@@ -47,7 +47,7 @@ def plan(given: Sequence[str], base: str | None, overrides: Sequence[str]) -> Pl
     label, path = next(iter(stores.items()), ("demo", "demo"))
     if any(text.partition("=")[0].strip() == "data.store" for text in overrides):
         raise BadInput("--set data.store: the store is named by --data LABEL=STORE")
-    features = runs.open_store(path)
+    features = open_store(path)
     cfg = study.settings(ROW, label, features, base, overrides)
     return Plan(Path(video) if video else None, features, config.resolve(cfg, features))
 

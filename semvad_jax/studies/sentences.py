@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semvad_jax.config import BadInput
+from semvad_jax.files import BadInput
 from semvad_jax.store import Store
 
 FORM = '{"VIDEO": {"duration": s, "timestamps": [[start, end], …], "sentences": [text, …]}}'

@@ -18,11 +18,13 @@ from rich.console import Console
 
 from semvad_jax import checkpoint, config
 from semvad_jax import run as runs
-from semvad_jax.config import CONFIGS, BadInput, Config
+from semvad_jax.config import CONFIGS, Config
 from semvad_jax.detection import detect as detection
+from semvad_jax.files import BadInput
 from semvad_jax.report import summary as report
 from semvad_jax.report import transfer
 from semvad_jax.store import Store
+from semvad_jax.store.locate import open_store
 
 HEADLINE = "headline"  # AUC or AP, whichever the data set is judged by
 FINE = "map"  # metrics that begin so are the class head's
@@ -177,7 +179,7 @@ def run(
         if (asked := text.partition("=")[0].strip()) in own | {"data.store"}:
             raise BadInput(f"--set {text}: this study's rows differ in {asked}, or name it")
     weight_seeds, data_seeds = ([pair[i] for pair in pairs] for i in (0, 1))
-    stores = {label: runs.open_store(path) for label, path in named_stores(study, given).items()}
+    stores = {label: open_store(path) for label, path in named_stores(study, given).items()}
     todo = [
         (label, row, settings(row, label, features, base, overrides))
         for label, features in stores.items()
