@@ -174,11 +174,14 @@ def use(args: argparse.Namespace) -> None:
         return
     data, files = args.detect, {}
     if not is_store(data):
-        from featurize import own_videos
+        from featurize import own_videos, request
 
-        folder = args.out / ".features"
-        wanted = run.producers(args.restore)
-        data, files = own_videos.featurize(Path(data), folder, wanted, args.weights)
+        weights = request.local_weights(args.weights)
+        producers, folder = run.producers(args.restore), args.out / ".features"
+        try:
+            data, files = own_videos.featurize(Path(data), folder, producers, weights)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command continues from here", 130)
     run.detect(args.restore, data, args.out, files, args.threshold)
 
 
@@ -235,11 +238,13 @@ def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Pa
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
     plan = runtime_table.plan(args.data or [], args.config, args.set)
 
+    from featurize import request
     from featurize import runtime as featurizer
 
-    counts = chosen.warm_up, chosen.snippets
-    given = plan.video, plan.features, args.weights
-    video, stages = featurizer.stages(*given, *counts, out / "video")
+    weights = request.local_weights(args.weights)
+    video, stages = featurizer.stages(
+        plan.video, plan.features, weights, chosen.warm_up, chosen.snippets, out / "video"
+    )
     stages.append(runtime.detection(chosen, plan.cfg, plan.features))
     runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
 

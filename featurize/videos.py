@@ -44,7 +44,7 @@ def probe(path: Path, most: int | None = None) -> tuple[int, float]:
     return frames, announced(path)[1] or USUAL_FPS
 
 
-def places(length: int, count: int) -> list[int]:
+def part_middles(length: int, count: int) -> list[int]:
     """The middles of `count` equal parts of a snippet of `length` frames."""
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
@@ -59,7 +59,7 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     """
     starts, lengths = edges[:-1].tolist(), np.diff(edges).tolist()
     wanted = [
-        [start + place for place in places(length, count)]
+        [start + middle for middle in part_middles(length, count)]
         for start, length in zip(starts, lengths, strict=True)
     ]
     done: int = 0

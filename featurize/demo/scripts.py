@@ -2,7 +2,7 @@
 
 A script says which people and vehicles pass, and when and where an anomaly or something that
 merely looks like one takes place. Everything follows from the video's number, so the temporal
-truth is exact and the same everywhere.
+truth is exact and the same on every machine.
 """
 
 import csv
@@ -17,6 +17,7 @@ import numpy as np
 from rich.progress import track
 
 from featurize.sources import COLUMNS, SNIPPET_FRAMES, Entry, Source
+from semvad_jax.files import write
 
 VERSION = 2  # of what the scripts and the drawing make; another one renders again
 SEED = 2024
@@ -67,7 +68,7 @@ class Script:
     split: str
     label: str
     frames: int
-    street: int  # which of the streets, see demo_scene
+    street: int  # which of the streets, see scenes.py
     brightness: float
     noise: float
     seed: int
@@ -161,26 +162,27 @@ def source(folder: Path) -> Source:
     return Source("demo", CLASSES, tuple(entries))
 
 
-def render(folder: Path, chosen: list[Script]) -> None:
-    """Write the videos that FOLDER lacks, and FOLDER/videos.csv with their exact truth."""
+def render(folder: Path, wanted: list[Script]) -> None:
+    """Writes the wanted videos that FOLDER lacks, and FOLDER/videos.csv with their exact truth."""
     folder.mkdir(parents=True, exist_ok=True)
     made = folder / "made_by.json"
+    # "featurize/demo.py" is what this file was called when the videos at hand were rendered.
     recipe = json.dumps({"program": "featurize/demo.py", "version": VERSION, "seed": SEED})
     current = made.is_file() and made.read_text() == recipe
-    missing = [s for s in chosen if not (current and (folder / f"{s.video}.mp4").is_file())]
+    missing = [s for s in wanted if not (current and (folder / f"{s.video}.mp4").is_file())]
     if not current:
-        for script in chosen:
+        for script in wanted:
             (folder / f"{script.video}.mp4").unlink(missing_ok=True)
-        _write(made, recipe.encode())
+        write(made, recipe.encode())
     for script in track(missing, description="render", disable=not missing):
-        _write(folder / f"{script.video}.mp4", encode(script))
+        write(folder / f"{script.video}.mp4", encode(script))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for s in chosen:
+    for s in wanted:
         spans = " ".join(f"{a}-{b}" for _, a, b in s.intervals) if s.split == "test" else ""
         writer.writerow([s.video, s.split, s.label, s.frames, spans])
-    _write(folder / "videos.csv", table.getvalue().encode())
+    write(folder / "videos.csv", table.getvalue().encode())
 
 
 def encode(script: Script) -> bytes:
@@ -202,9 +204,3 @@ def encode(script: Script) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.rename(path)
