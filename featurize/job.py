@@ -14,11 +14,10 @@ import numpy as np
 from featurize import class_captions, producers, published, sources
 from featurize.pieces import Pieces, digest
 from featurize.published import PublishedCaptions, PublishedVision
-from featurize.request import CAPTIONERS, EACH, Request
+from featurize.request import CAPTIONERS, Request
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput
 
-SOURCES = {"ucf": sources.ucf, "xd": sources.xd, "folder": sources.folder}
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 
@@ -54,8 +53,12 @@ class Job:
     @property
     def made(self) -> tuple[str, ...]:
         """The stages with work to do: published features are read where they lie."""
-        images = self.vision is not None and not isinstance(self.vision, PublishedVision)
-        return EACH[not images : 1 if self.embedded_captions else None]
+        stages = []
+        if self.vision is not None and not isinstance(self.vision, PublishedVision):
+            stages.append("visual")
+        if not self.embedded_captions:
+            stages += ["captions", "text"]
+        return tuple(stages)
 
     @property
     def entries(self) -> list[Entry]:
@@ -234,7 +237,11 @@ def _source(request: Request) -> Source:
         from featurize.demo import scripts
 
         return scripts.source(request.videos)
-    return SOURCES[request.dataset](request.videos)
+    if request.dataset == "ucf":
+        return sources.ucf(request.videos)
+    if request.dataset == "xd":
+        return sources.xd(request.videos)
+    return sources.folder(request.videos)
 
 
 def _as_json(piece: Any) -> Any:

@@ -24,14 +24,13 @@ from semvad_jax.files import BadInput
 from semvad_jax.report import summary as report
 from semvad_jax.report import transfer
 from semvad_jax.store import Store
-from semvad_jax.store import flags as store_flags
 from semvad_jax.store.locate import open_store
 
 HEADLINE = "headline"  # AUC or AP, whichever the data set is judged by
 FINE = "map"  # metrics that begin so are the class head's
-PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py; published: the authors'
-    "vision": ("clip-vit-b16", "published"),
-    "captioner": ("videollama3-7b", "published"),
+PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py; release: the authors'
+    "vision": ("clip-vit-b16", "release"),
+    "captioner": ("videollama3-7b", "release"),
     "text": ("clip-vit-l14", "clip-vit-b16"),
 }
 
@@ -292,7 +291,7 @@ def _transferred(
 
 def differing(features: Store, captioner: str | None = None) -> tuple[str, ...]:
     """What the paper's figures were made from and this store was not."""
-    flags = store_flags.recorded(features.info["producers"]) or {}
+    flags = features.info["producers"].get("flags", {})
     dataset = features.info["dataset"]
     others = [] if dataset in ("ucf", "xd") else [f"data set {dataset}"]
     for kind, accepted in (PRODUCERS | ({"captioner": (captioner,)} if captioner else {})).items():
