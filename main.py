@@ -25,7 +25,7 @@ from semvad_jax.files import BadInput
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.runtime import Runtime
-    from semvad_jax.studies.study import Study
+    from semvad_jax.studies.study import Options, Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
@@ -193,32 +193,49 @@ def study(args: argparse.Namespace) -> None:
     from semvad_jax.studies import runtime, study
 
     chosen, name = study.load(args.study), Path(args.study).stem
-    out = args.out or Path("runs") / "studies" / name
+    home = (args.out or study.OUT) / name
     match chosen:
         case study.Study():
-            _train_rows(args, chosen, name, out)
+            _train_rows(args, chosen, name, home)
         case caption_match.CaptionMatch():
-            _match_captions(args, chosen, name, out)
+            _match_captions(args, chosen, name, home)
         case runtime.Runtime():
-            _time_stages(args, chosen, name, out)
+            _time_stages(args, chosen, name, home)
         case _:
             raise BadInput(f"{args.study} must define `study`, a Study, CaptionMatch or Runtime")
 
 
-def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path) -> None:
+def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, home: Path) -> None:
     from semvad_jax.studies import study
     from semvad_jax.studies import table as study_table
 
     _without(args, "reads finished stores", "weights")
+    results = study.run(chosen, study_options(args, chosen))
+    study_table.tell(chosen, name, results, args.set, home)
+
+
+def study_options(args: argparse.Namespace, chosen: "Study") -> "Options":
+    """What the command line asks of a study of runs."""
+    from semvad_jax.studies import study
+
     if not (args.vmap_seeds or args.seeds or args.data_seeds):
         args.vmap_seeds = chosen.seeds
-    runs = args.out or out.with_name(chosen.runs or name)
-    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-    results = study.run(chosen, name, runs, *given, args.class_map)
-    study_table.tell(chosen, name, results, args.set, out)
+    weight_seeds, data_seeds = _seed_pairs(args)
+    return study.Options(
+        data=args.data or [],
+        base=args.config,
+        overrides=args.set,
+        weight_seeds=weight_seeds,
+        data_seeds=data_seeds,
+        chunk=args.seed_chunk,
+        class_map=args.class_map,
+        out=args.out or study.OUT,
+    )
 
 
-def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str, out: Path) -> None:
+def _match_captions(
+    args: argparse.Namespace, chosen: "CaptionMatch", name: str, home: Path
+) -> None:
     from featurize import producers
     from semvad_jax.studies import captions as caption_match
     from semvad_jax.studies import captions_table as caption_match_table
@@ -226,10 +243,10 @@ def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str,
     _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
     encoders = producers.encoders(args.weights)
     found = caption_match.run(chosen, args.data or [], encoders)
-    caption_match_table.tell(chosen, name, found, out)
+    caption_match_table.tell(chosen, name, found, home)
 
 
-def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
+def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, home: Path) -> None:
     from semvad_jax.studies import runtime, runtime_table
 
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
@@ -239,9 +256,9 @@ def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Pa
 
     counts = chosen.warm_up, chosen.snippets
     given = plan.video, plan.features, args.weights
-    video, stages = featurizer.stages(*given, *counts, out / "video")
+    video, stages = featurizer.stages(*given, *counts, home / "video")
     stages.append(runtime.detection(chosen, plan.cfg, plan.features))
-    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
+    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, home)
 
 
 def _without(args: argparse.Namespace, why: str, *names: str) -> None:

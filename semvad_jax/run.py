@@ -11,11 +11,12 @@ is an event, for each head.
 """
 
 import contextlib
+import hashlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -66,6 +67,7 @@ def train(
         "dataset": features.info["dataset"],
         "classes": list(cfg.data.classes),
         "producers": features.info["producers"],
+        "store_sha256": features.info["sha256"],
     }
     _check_run(run, cfg, meta, resume)
 
@@ -174,6 +176,43 @@ def restore(
     return program, program.adopt(state), meta, clock
 
 
+def identity(
+    features: store.Store, cfg: Config, weight_seeds: Sequence[int], data_seeds: Sequence[int]
+) -> str:
+    """Twelve hexadecimal digits of what makes a run: the store's checksums, the settings resolved
+    against it but for the store's path, and the seeds, pair by pair.
+    """
+    return _digest(features.info["sha256"], cfg, weight_seeds, data_seeds)
+
+
+def recorded_identity(run: Path) -> str | None:
+    """`identity` of the run in a directory; None for one that does not say which store's it is:
+    it was made before runs did.
+    """
+    cfg, _, meta = checkpoint.read(run)
+    if "store_sha256" not in meta:
+        return None
+    return _digest(meta["store_sha256"], cfg, meta["weight_seeds"], meta["data_seeds"])
+
+
+def _digest(
+    store_sha256: Mapping[str, str],
+    cfg: Config,
+    weight_seeds: Sequence[int],
+    data_seeds: Sequence[int],
+) -> str:
+    fields = json.loads(config.to_json(config.from_json(config.to_json(cfg))))  # 1 becomes 1.0
+    del fields["data"]["store"]
+    # a field that the model does not have says nothing, and later versions may add some
+    settings = {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in fields.items()
+    }
+    whole = [dict(store_sha256), settings, list(weight_seeds), list(data_seeds)]
+    text = json.dumps(whole, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def producers(run: Path) -> dict[str, Any]:
     """What made the features that RUN was trained on; no device is touched, others may need it."""
     path = run / "checkpoint" / "meta.json"
@@ -252,6 +291,15 @@ def _check_run(run: Path, cfg: Config, meta: dict[str, Any], resume: bool) -> No
     if not resume:
         raise BadInput(f"{run} already holds a run; go on with --resume, or name another --out")
     before, _, known = checkpoint.read(run)
+    if "store_sha256" not in known:  # it was begun before runs said which store's they are,
+        del meta["store_sha256"]  # and nobody can say so now
+    elif known["store_sha256"] != meta["store_sha256"]:
+        raise BadInput(
+            f"{run} was begun on other features than those in {cfg.data.store} now; give the store "
+            "as it was, or name another --out"
+        )
+    else:  # the same store, wherever it lies now
+        before = replace(before, data=replace(before.data, store=cfg.data.store))
     if before != cfg or any(known[k] != meta[k] for k in ("weight_seeds", "data_seeds", "chunk")):
         raise BadInput(f"{run} was begun with other settings; repeat them, or name another --out")
 

@@ -373,7 +373,7 @@ def test_made_up_pairs(place, capsys):
     told = words(capsys)
     assert "missing" not in told
     assert "a dog barks 0.667 0.5 a dog sleeps" in told and "fire 1.000 0.875 fire" in told
-    found = json.loads((place / "out" / "study.json").read_text())["pairs"]
+    found = json.loads((place / "out" / "mine" / "study.json").read_text())["pairs"]
     assert [pair["cosine"]["words"] for pair in found] == pytest.approx([2 / 3, 1])
     assert found[1]["paper"] == 0.875 and found[0]["human"] == "a dog sleeps"
 
@@ -392,7 +392,7 @@ def test_what_is_told_are_the_numbers(place, capsys):
         "* The paper's figure is of other captions",
     ):
         assert part in told, part
-    (data,) = json.loads((place / "out" / "study.json").read_text())["rows"]
+    (data,) = json.loads((place / "out" / "mine" / "study.json").read_text())["rows"]
     c = data["encoders"]["words"]["all"]["another video"]
     low, high = c["difference_interval"]
     gap = f"{c['difference']:+.3f} ± {(high - low) / 2:.3f}"
@@ -518,7 +518,7 @@ def test_the_demo_by_minilm(tmp_path, capsys):
     told = words(capsys)
     assert "60 of 60 test videos have captions and sentences, 215 of them" in told
     assert "minilm-l6" in told and "the paper 0.77*" in told and "A.3) are missing" in told
-    (data,) = json.loads((tmp_path / "study.json").read_text())["rows"]
+    (data,) = json.loads((tmp_path / "table4" / "study.json").read_text())["rows"]
     found = data["encoders"]["minilm-l6"]
     for kind in ("another moment", "another video"):
         assert found["all"][kind]["difference_interval"][0] > 0.1

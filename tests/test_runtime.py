@@ -289,7 +289,7 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     main.main(command(tmp_path))
     shown = words(capsys)
-    found = json.loads((tmp_path / "out" / "study.json").read_text())
+    found = json.loads((tmp_path / "out" / "quick" / "study.json").read_text())
     stages = {stage["stage"]: stage for stage in found["rows"]}
     assert list(stages) == ["decode", "vision", "captioner", "text", "fusion + detection"]
     assert stages["vision"]["model"] == "efficientnet-lite0, a stand-in"
@@ -304,7 +304,9 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
     assert stages["decode"]["host_peak_bytes"] < 0.5 * stages["vision"]["host_peak_bytes"]
     assert stages["fusion + detection"]["snippets_a_call"] == 54  # all that the longest video has
     rendered = Path(found["video"])
-    assert rendered.parent == tmp_path / "out" / "video" and rendered.stat().st_size > 10_000
+    assert (
+        rendered.parent == tmp_path / "out" / "quick" / "video" and rendered.stat().st_size > 10_000
+    )
 
 
 @pytest.mark.slow
@@ -343,7 +345,7 @@ def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, caps
     data = ["--data", f"x={made.path}", f"video={video}", "--set", "model.length=8"]
     weights = ["--weights", f"clip-vit-b16={b16}", f"videollama3-7b={captioner}"]
     main.main(command(tmp_path, *data, *weights, "--set", "model.dim=24"))
-    found = json.loads((tmp_path / "out" / "study.json").read_text())
+    found = json.loads((tmp_path / "out" / "quick" / "study.json").read_text())
     stages = {stage["stage"]: stage for stage in found["rows"]}
     assert found["untimed"] == [] and found["video"] == str(video)
     assert stages["vision"]["model"] == "clip-vit-b16, 10 crops"

@@ -20,11 +20,11 @@ def test_in_small(name, tmp_path_factory, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     chosen = study.load(name)
     trains = isinstance(chosen, study.Study)
-    home = tmp_path_factory.getbasetemp() / "studies" / ((trains and chosen.runs) or name)
-    main.main(["--study", name, "--out", str(home), *(SMALL if trains else [])])
+    out = tmp_path_factory.getbasetemp() / "studies"
+    main.main(["--study", name, "--out", str(out), *(SMALL if trains else [])])
     told = " ".join(capsys.readouterr().out.split())
     assert chosen.title in told
-    rows = json.loads((home / "study.json").read_text())["rows"]
+    rows = json.loads((out / name / "study.json").read_text())["rows"]
     if trains:
         ours = [row for row in rows if "run" in row]
         assert len(ours) == sum(row.overrides is not None for row in chosen.rows)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def place(tmp_path_factory):
     (place / "tiny.py").write_text(CONFIG)
     for name, more, fields in (
         ("small", VADCLIP, ""),
-        ("drawn", "", 'kind="seeds", runs="small"'),
+        ("drawn", "", 'kind="seeds"'),
         ("pairs", "", 'kind="grid", seeds=2'),
         ("moved", "", 'kind="transfer"'),
         ("labels", "", "by_label=True, data={}, needs='give --data a=STORE'"),
@@ -72,6 +73,16 @@ def command(place, name, out, *more, data=("demo=store",)):
     return [*start, "--data", *given, "--out", str(out), *more]
 
 
+def rows(out, name):
+    """The rows of a study's JSON that have a run, by their name."""
+    found = json.loads((out / name / "study.json").read_text())["rows"]
+    return {row["row"]: row for row in found if "run" in row}
+
+
+def summary_of(row):
+    return json.loads((Path(row["run"]) / "summary.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def small(place):
     """The study, interrupted in its second run, then ended; and which runs the rest trained."""
@@ -84,7 +95,7 @@ def small(place):
             yield interval
 
     def counted(cfg, run, *more, **options):
-        trained.append(run.name)
+        trained.append(cfg.model.name)
         train(cfg, run, *more, **options)
 
     argv = command(place, "small", place / "out", "--vmap-seeds", "2")
@@ -92,7 +103,7 @@ def small(place):
         patch.setattr(seeds.Program, "train", interrupted)
         with pytest.raises(SystemExit) as ended:
             main.main(argv)
-    assert ended.value.code == 130 and not (place / "out" / "study.json").exists()
+    assert ended.value.code == 130 and not (place / "out" / "small").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "train", counted)
         main.main(argv)
@@ -103,9 +114,9 @@ def test_an_interrupted_study_trains_only_what_is_missing(small, place, monkeypa
     out, trained = small
     assert trained == ["vadclip"]
     monkeypatch.setattr(runs, "train", None)
-    before = (out / "study.json").read_bytes()
+    before = (out / "small" / "study.json").read_bytes()
     main.main(command(place, "small", out, "--vmap-seeds", "2", "--resume"))
-    assert (out / "study.json").read_bytes() == before
+    assert (out / "small" / "study.json").read_bytes() == before
 
 
 def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
@@ -113,9 +124,10 @@ def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "small", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    whole = json.loads((out / "small" / "study.json").read_text())["rows"]
+    rows = {row["row"]: row for row in whole}
     for name in ("mil", "vadclip"):
-        summary = json.loads((out / "demo" / name / "summary.json").read_text())
+        summary = summary_of(rows[name])
         assert rows[name]["weight_seeds"] == summary["weight_seeds"] == [9, 234]
         assert {f"{s}/auc" for s in ("last", "val", "test")} <= {
             "/".join(key.split("/")[::2]) for key in rows[name]["metrics"]
@@ -138,19 +150,16 @@ def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
 
 
 def test_one_head_for_a_table_is_chosen_on_val(small):
-    out, _ = small
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
-    lines = [
-        json.loads(line)
-        for line in (out / "demo" / "vadclip" / "metrics.jsonl").read_text().splitlines()
-    ]
+    found = rows(small[0], "small")
+    path = Path(found["vadclip"]["run"]) / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     means = {
         head: np.mean([line[f"val/{head}/auc"] for line in lines[-2:]])
         for head in ("binary", "class")
     }
     chosen = max(means, key=lambda head: means[head])
-    assert f"last/{chosen}/auc" in rows["vadclip"]["metrics"]
-    assert "last/binary/auc" in rows["mil"]["metrics"]  # it has no other
+    assert f"last/{chosen}/auc" in found["vadclip"]["metrics"]
+    assert "last/binary/auc" in found["mil"]["metrics"]  # it has no other
 
 
 def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkeypatch, capsys):
@@ -158,7 +167,7 @@ def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkey
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    metrics = json.loads((out / "demo" / "mil" / "summary.json").read_text())["metrics"]
+    metrics = summary_of(rows(out, "small")["mil"])["metrics"]
     shown = [
         [f"{100 * metrics[f'{s}/binary/auc']['values'][k]:.2f}" for s in ("last", "val", "test")]
         for k in (0, 1)
@@ -171,20 +180,20 @@ def test_a_drawing_of_the_seeds(small, place, monkeypatch, capsys):
     out, _ = small
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
-    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert "last step" in (out / "demo.svg").read_text()
+    assert (out / "drawn" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "last step" in (out / "drawn" / "demo.svg").read_text()
 
 
 def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
     main.main(command(place, "pairs", tmp_path))
-    summary = json.loads((tmp_path / "demo" / "mil" / "summary.json").read_text())
+    row = rows(tmp_path, "pairs")["mil"]
+    summary = summary_of(row)
     assert summary["weight_seeds"] == [9, 9, 234, 234]
     assert summary["data_seeds"] == [9, 234, 9, 234]
     told, values = words(capsys), summary["metrics"]["last/binary/auc"]["values"]
     assert "data seed 9 234" in told
     assert "234 " + " ".join(f"{100 * v:.2f}" for v in values[2:]) in told
     split = study_table.variance_split(np.reshape(values, (2, 2)))
-    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
     assert row["sd_from"]["last"] == split
     assert f"weight seed {100 * split['weight seed']:.2f}" in told
     assert row["metrics"]["last/binary/auc"]["t_interval"] is None  # the pairs share seeds
@@ -220,13 +229,13 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "small", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    trained = rows(out, "small")
     for name, label in (("mil", "MIL demo"), ("vadclip", "VadCLIP")):
-        metrics = json.loads((out / "demo" / name / "summary.json").read_text())["metrics"]
-        chosen = next(iter(rows[name]["selection_optimism"]))
-        assert f"last/{chosen}" in rows[name]["metrics"] and chosen.endswith("/auc")
+        metrics = summary_of(trained[name])["metrics"]
+        chosen = next(iter(trained[name]["selection_optimism"]))
+        assert f"last/{chosen}" in trained[name]["metrics"] and chosen.endswith("/auc")
         test, val = (np.array(metrics[f"{s}/{chosen}"]["values"]) for s in ("test", "val"))
-        found = rows[name]["selection_optimism"][chosen]
+        found = trained[name]["selection_optimism"][chosen]
         wanted = stats.ttest_rel(test, val).confidence_interval()  # of the mean of test − val
         assert found["mean"] == pytest.approx((test - val).mean())
         assert found["t_interval"] == pytest.approx((wanted.low, wanted.high))
@@ -237,51 +246,47 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
 def test_without_val_there_is_no_selection_optimism(place, tmp_path, capsys):
     main.main(command(place, "labels", tmp_path, "--seeds", "7", "--set", "data.val_fraction=0"))
     assert "No val, no selection optimism" in words(capsys)
-    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
-    assert not row["selection_optimism"]
+    assert not rows(tmp_path, "labels")["mil"]["selection_optimism"]
 
 
 def test_stores_side_by_side_in_one_table(place, tmp_path, capsys):
     main.main(command(place, "labels", tmp_path, "--seeds", "7", data=("a=store", "b=other")))
     told = words(capsys)
-    rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-    assert [row["label"] for row in rows[1:]] == ["MIL a", "MIL b"]
-    assert [row["paper_per_cent"] for row in rows[1:]] == [
+    found = json.loads((tmp_path / "labels" / "study.json").read_text())["rows"][1:]
+    assert [row["label"] for row in found] == ["MIL a", "MIL b"]
+    assert [row["paper_per_cent"] for row in found] == [
         {},
         {"auc": {"mean": 1.25, "sd": None, "best": None}},
     ]
-    for label in ("a", "b"):
-        metrics = json.loads((tmp_path / label / "mil" / "summary.json").read_text())["metrics"]
-        mean = metrics["last/binary/auc"]["mean"]
+    for label, row in zip(("a", "b"), found, strict=True):
+        assert Path(row["run"]).name.startswith(f"{label}-mil-")
+        mean = summary_of(row)["metrics"]["last/binary/auc"]["mean"]
         assert f"MIL {label} {100 * mean:.2f} – " in told
     assert told.count("1.25*") == 1
 
 
-def test_transfer_is_the_run_judged_on_the_other_store(small, place, tmp_path, capsys):
-    out, _ = small
-    os.rename(out / "demo", tmp_path / "a")  # runs of the same settings, by another label
-    try:
-        argv = ["moved", tmp_path, "--vmap-seeds", "2"]
-        main.main(command(place, *argv, data=("a=store", "b=other")))
-        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-        assert [row["data"] for row in rows] == ["a → b"] * 2 + ["b → a"] * 2
-        runs.evaluate(tmp_path / "a" / "mil", str(place / "other"))  # the lists are the same
-        judged = json.loads((tmp_path / "a" / "mil" / "eval.json").read_text())["metrics"]
-        assert list(rows[1]["metrics"]) == ["last/binary/auc"]
-        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
-            judged["last/binary/auc"]["values"]
-        )
-        assert "a → b" in words(capsys)
-        main.main(command(place, *argv, data=("a=store",)))
-        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-        own = json.loads((tmp_path / "a" / "mil" / "summary.json").read_text())["metrics"]
-        assert rows[1]["data"] == "a → a"
-        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
-            own["last/binary/auc"]["values"]
-        )
-        assert "judged on the store it was trained on" in words(capsys)
-    finally:
-        os.rename(tmp_path / "a", out / "demo")
+def test_transfer_is_the_run_judged_on_the_other_store(small, place, capsys):
+    out, _ = small  # where a's runs are, by another label
+    argv = ["moved", out, "--vmap-seeds", "2"]
+    main.main(command(place, *argv, data=("a=store", "b=other")))
+    found = json.loads((out / "moved" / "study.json").read_text())["rows"]
+    assert [row["data"] for row in found] == ["a → b"] * 2 + ["b → a"] * 2
+    assert found[1]["run"] == rows(out, "small")["mil"]["run"]
+    runs.evaluate(Path(found[1]["run"]), str(place / "other"))  # the lists are the same
+    judged = json.loads((Path(found[1]["run"]) / "eval.json").read_text())["metrics"]
+    assert list(found[1]["metrics"]) == ["last/binary/auc"]
+    assert found[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+        judged["last/binary/auc"]["values"]
+    )
+    assert "a → b" in words(capsys)
+    main.main(command(place, *argv, data=("a=store",)))
+    found = json.loads((out / "moved" / "study.json").read_text())["rows"]
+    own = summary_of(found[1])["metrics"]
+    assert found[1]["data"] == "a → a"
+    assert found[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+        own["last/binary/auc"]["values"]
+    )
+    assert "judged on the store it was trained on" in words(capsys)
 
 
 def test_transfer_needs_features_of_the_same_kind(place, tmp_path, capsys):
@@ -301,7 +306,6 @@ def paper_like(tmp_path_factory):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
     chosen = study.load(path.stem)
-    assert (runs_of := chosen.runs) == "" or study.load(runs_of)
     assert len({row.name for row in chosen.rows}) == len(chosen.rows)
     demo = store.open(ROOT / "demo")
     found = []
@@ -314,9 +318,6 @@ def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
             assert study.settings(row, "any", paper_like, None, ()).train.epochs in (9, 10)
             found.append(cfg)
     assert len(set(found)) == len(found) > 0
-    if chosen.runs:  # the same rows by the same names
-        theirs = {row.name: row.overrides for row in study.load(chosen.runs).rows}
-        assert all(theirs[r.name] == r.overrides for r in chosen.rows if r.overrides)
     main.arguments(["--study", path.stem])
 
 
@@ -414,24 +415,61 @@ def test_mistakes_end_in_one_sentence(small, place, tmp_path, capsys):
     told = refused(capsys, command(place, "pairs", tmp_path, "--seeds", "1,1"))
     assert "once" in told
     assert not list(tmp_path.iterdir())
-    out, _ = small
-    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "3"))
-    assert "was begun with other settings" in told
     (place / "broken.py").write_text("study = 3\n")
     assert "must define" in refused(capsys, ["--study", str(place / "broken.py")])
     told = refused(capsys, ["--study", "table2", "--weights", "clip-vit-b16=DIR"])
     assert "reads finished stores; leave out --weights" in told
 
 
-def test_a_store_made_anew_is_not_mistaken_for_the_old(small, place, capsys):
+def test_a_run_is_found_by_store_settings_and_seeds(small, place, monkeypatch, capsys):
+    """Not by its place, its label or the study that trained it."""
     out, _ = small
-    path = out / "demo" / "mil" / "checkpoint" / "meta.json"
-    before = path.read_text()
-    path.write_text(before.replace('"vision": "synthetic"', '"vision": "another"'))
-    assert path.read_text() != before
-    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
-    path.write_text(before)
-    assert "was trained on other features" in told
+    mil = Path(rows(out, "small")["mil"]["run"])
+    assert mil.name.startswith("demo-mil-") and mil.parent == out / "runs"
+    monkeypatch.setattr(runs, "train", None)
+    shutil.copytree(place / "store", place / "moved_store")
+    main.main(command(place, "labels", out, "--vmap-seeds", "2", data=("x=moved_store",)))
+    assert f"1 of 1: {mil} is there" in words(capsys)
+    assert rows(out, "labels")["mil"]["run"] == str(mil)
+
+    def planned(*more, data="demo=store"):
+        argv = command(place, "labels", out, "--vmap-seeds", "2", *more, data=(data,))
+        args = main.arguments(argv)
+        chosen = study.load(args.study)
+        (one,) = study.plan(chosen, main.study_options(args, chosen))
+        return one.folder(out)
+
+    assert planned() == mil
+    for more in (["--set", "train.epochs=3"], ["--seeds", "9,1"], ["--data-seeds", "9,1"]):
+        assert not planned(*more).exists()
+    assert planned(data="demo=other") != mil
+
+
+def test_what_lies_under_a_runs_name_is_that_run(small, place, capsys):
+    out, _ = small
+    meta = Path(rows(out, "small")["mil"]["run"]) / "checkpoint" / "meta.json"
+    before = meta.read_text()
+    found = json.loads(before)
+    sums = found["store_sha256"]
+    for other in (
+        found | {"store_sha256": sums | {"visual.npy": 64 * "0"}},
+        {key: value for key, value in found.items() if key != "store_sha256"},  # as made earlier
+    ):
+        meta.write_text(json.dumps(other))
+        told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
+        meta.write_text(before)
+        assert "was trained on other features" in told
+
+
+def test_tables_share_their_runs(monkeypatch):
+    """Nothing is trained: what seven studies would train on one store."""
+    monkeypatch.chdir(ROOT)
+    asked = []
+    for name in ("table1", "table2", "table9", "table10", "table12", "table13", "figure6a"):
+        args = main.arguments(["--study", name])
+        chosen = study.load(name)
+        asked += [one.identity for one in study.plan(chosen, main.study_options(args, chosen))]
+    assert len(asked) == 18 and len(set(asked)) == 10
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """A table or figure of the paper, trained by one command: `main.py --study NAME`.
 
 A study is a file of configs/studies: rows, each a model's settings and what the paper printed for
-it. Every row is a run of its own on every store, FOLDER/<data label>/<row>/, so a study that was
-interrupted goes on where it stopped, and finished runs are only read. study_table.py prints it.
+it. Every row is a run on every store. Runs are found by their identity (`run.identity`: store,
+settings and seeds) in one folder that all studies share, OUT/runs/: a study that was interrupted
+goes on where it stopped, finished runs are only read, whichever study trained them. table.py
+prints a study and writes OUT/<study>/study.json.
 """
 
 import json
@@ -26,6 +28,7 @@ from semvad_jax.report import transfer
 from semvad_jax.store import Store
 from semvad_jax.store.locate import open_store
 
+OUT = Path("runs/studies")
 HEADLINE = "headline"  # AUC or AP, whichever the data set is judged by
 FINE = "map"  # metrics that begin so are the class head's
 PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py; release: the authors'
@@ -52,7 +55,7 @@ class Row:
     `by_label`, where "{}" in `label` stands for the data label.
     """
 
-    name: str  # its folder
+    name: str  # in study.json
     label: str
     overrides: tuple[str, ...] | None = None
     paper: Mapping[str, Figure] = field(default_factory=dict)
@@ -70,9 +73,47 @@ class Study:
     by_label: bool = False  # the stores are what is compared: one table for all of them
     captioners: Mapping[str, str] = field(default_factory=dict)  # the paper's, by data label
     needs: str = ""  # which stores to name, where there is no default
-    runs: str = ""  # the study whose runs these are, where that is another
     seeds: int = 10
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a study."""
+
+    data: Sequence[str] = ()  # LABEL=STORE …; the study's own stores where empty
+    base: str | None = None  # --config
+    overrides: Sequence[str] = ()  # --set
+    weight_seeds: Sequence[int] = ()
+    data_seeds: Sequence[int] = ()
+    chunk: int | Literal["auto"] | None = None
+    class_map: Path | None = None
+    out: Path = OUT
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row's run on one store, before anything is trained."""
+
+    label: str
+    row: Row
+    features: Store
+    cfg: Config  # as given; `resolved` has the store's sizes
+    resolved: Config
+    weight_seeds: list[int]
+    data_seeds: list[int]
+
+    @property
+    def identity(self) -> str:
+        return runs.identity(self.features, self.resolved, self.weight_seeds, self.data_seeds)
+
+    def folder(self, out: Path) -> Path:
+        """The RUN directory: that of the same run, under whatever label a study began it, else a
+        new one.
+        """
+        begun = sorted((out / "runs").glob(f"*-{self.identity}"))
+        name = f"{self.label}-{self.cfg.model.name}-{self.identity}"
+        return begun[0] if begun else out / "runs" / name
 
 
 @dataclass(frozen=True)
@@ -151,83 +192,103 @@ def settings(
     return config.load(chosen, own)
 
 
-def run(
-    study: Study,
-    name: str,
-    folder: Path,
-    given: Sequence[str],
-    base: str | None,
-    overrides: Sequence[str],
-    seed_lists: tuple[list[int], list[int]],
-    chunk: int | Literal["auto"] | None,
-    class_map: Path | None,
-) -> list[Result]:
+def plan(study: Study, options: Options) -> list[Planned]:
+    """Every run that a study needs, in the order of stores, then rows; nothing is trained.
+
+    Raises BadInput for a bad store or setting, and for seeds that make no grid.
+    """
+    weight_seeds, data_seeds = seed_pairs(study, options)
+    row_settings = {text.partition("=")[0] for row in study.rows for text in row.overrides or ()}
+    for text in options.overrides:
+        if (name := text.partition("=")[0].strip()) in row_settings | {"data.store"}:
+            raise BadInput(f"--set {text}: this study's rows differ in {name}, or name it")
+    if options.class_map and study.kind != "transfer":
+        raise BadInput("--class-map is for a study of transfer, such as table9")
+    planned = []
+    for label, path in named_stores(study, options.data).items():
+        features = open_store(path)
+        for row in study.rows:
+            if row.overrides is None:
+                continue
+            cfg = settings(row, label, features, options.base, options.overrides)
+            resolved = config.resolve(cfg, features)
+            seeds = weight_seeds, data_seeds
+            planned.append(Planned(label, row, features, cfg, resolved, *seeds))
+    return planned
+
+
+def seed_pairs(study: Study, options: Options) -> tuple[list[int], list[int]]:
+    """A run's weight seeds and data seeds, pair by pair; a grid pairs each with each."""
+    weight_seeds, data_seeds = list(options.weight_seeds), list(options.data_seeds)
+    if study.kind != "grid":
+        return weight_seeds, data_seeds
+    if len(set(weight_seeds)) < len(weight_seeds) or len(set(data_seeds)) < len(data_seeds):
+        raise BadInput("a grid needs each weight seed and each data seed once")
+    if min(len(weight_seeds), len(data_seeds)) < 2:
+        raise BadInput("a grid needs two weight seeds and two data seeds or more")
+    pairs = list(product(weight_seeds, data_seeds))
+    return [weights for weights, _ in pairs], [order for _, order in pairs]
+
+
+def run(study: Study, options: Options) -> list[Result]:
     """Trains what is missing; the results in the order of stores, then rows.
 
-    Raises BadInput, before anything is trained, for a bad store or setting; and where FOLDER has a
-    run of that name with other settings.
+    Raises BadInput as `plan` does, and for stores that a transfer cannot go between, before
+    anything is trained; and where a run is under way with another --seed-chunk.
     """
-    pairs = (
-        list(product(*seed_lists)) if study.kind == "grid" else list(zip(*seed_lists, strict=True))
-    )
-    if study.kind == "grid" and len(set(seed_lists[0])) * len(set(seed_lists[1])) < len(pairs):
-        raise BadInput("a grid needs each weight seed and each data seed once")
-    if study.kind == "grid" and min(map(len, seed_lists)) < 2:
-        raise BadInput("a grid needs two weight seeds and two data seeds or more")
-    own = {text.partition("=")[0] for row in study.rows for text in row.overrides or ()}
-    for text in overrides:
-        if (asked := text.partition("=")[0].strip()) in own | {"data.store"}:
-            raise BadInput(f"--set {text}: this study's rows differ in {asked}, or name it")
-    weight_seeds, data_seeds = ([pair[i] for pair in pairs] for i in (0, 1))
-    stores = {label: open_store(path) for label, path in named_stores(study, given).items()}
-    todo = [
-        (label, row, settings(row, label, features, base, overrides))
-        for label, features in stores.items()
-        for row in study.rows
-        if row.overrides is not None
-    ]
-    if class_map and study.kind != "transfer":
-        raise BadInput("--class-map is for a study of transfer, such as table9")
-    class_pairs = transfer.read_class_map(class_map) if class_map else None
-    for label, row, cfg in todo if study.kind == "transfer" else ():
-        source, at = stores[label], folder / label / row.name
-        for features in [f for other, f in stores.items() if other != label] or [source]:
-            detection.check_store(config.resolve(cfg, source), features)
-            detection.check_producers(at, source.info["producers"], features)
-            transfer.class_pairs(source.classes, features.classes, class_pairs)
-            transfer.judged_on(features)
-    console, results = Console(highlight=False, markup=False), []
-    for place, (label, row, cfg) in enumerate(todo, 1):
-        at = folder / label / row.name
-        resolved = config.resolve(cfg, stores[label])
-        summary = _finished(at, resolved, stores[label], weight_seeds, data_seeds)
-        done = "is there" if summary else "is trained"
-        console.print(f"{place} of {len(todo)}: {at} {done}")
-        if summary is None:
-            identity = (f"{study.runs or name}/{label}/{row.name}", weight_seeds, data_seeds)
-            runs.train(cfg, at, *identity, chunk, resume=True, tell=False)
-            summary = json.loads((at / "summary.json").read_text(encoding="utf-8"))
-        others = differing(stores[label], study.captioners.get(label))
-        results.append(Result(label, row, at, resolved, summary, resolved.eval.select_head, others))
+    planned = plan(study, options)
+    class_map = transfer.read_class_map(options.class_map) if options.class_map else None
     if study.kind == "transfer":
-        return _transferred(results, stores, class_pairs)
+        _check_transfer(planned, class_map, options.out)
+    console, results = Console(highlight=False, markup=False), []
+    for number, one in enumerate(planned, 1):
+        folder = one.folder(options.out)
+        summary = _finished(folder, one)
+        state = "is there" if summary else "is trained"
+        console.print(f"{number} of {len(planned)}: {folder} {state}")
+        if summary is None:
+            seeds = one.weight_seeds, one.data_seeds
+            runs.train(one.cfg, folder, folder.name, *seeds, options.chunk, resume=True, tell=False)
+            summary = _read_summary(folder)
+        others = differing(one.features, study.captioners.get(one.label))
+        head = one.resolved.eval.select_head
+        results.append(Result(one.label, one.row, folder, one.resolved, summary, head, others))
+    if study.kind == "transfer":
+        stores = {one.label: one.features for one in planned}
+        return _transferred(results, stores, class_map)
     return [result for group in groups(study, results) for result in _with_head(group)]
 
 
-def _finished(
-    at: Path, cfg: Config, features: Store, weight_seeds: list[int], data_seeds: list[int]
-) -> dict[str, Any] | None:
-    """The summary of a run that ended with these settings, None where something is left to do."""
-    if (at / "config.json").is_file() and runs.producers(at) != features.info["producers"]:
-        raise BadInput(
-            f"{at} was trained on other features than those in {features.path}; name another --out"
-        )
-    if not (at / "summary.json").is_file():
+def _check_transfer(
+    planned: Sequence[Planned], class_map: transfer.Pairs | None, out: Path
+) -> None:
+    """BadInput where a run cannot be judged on the other stores (its own where it is alone)."""
+    stores = {one.label: one.features for one in planned}
+    for one in planned:
+        for target in [s for label, s in stores.items() if label != one.label] or [one.features]:
+            detection.check_store(one.resolved, target)
+            detection.check_producers(one.folder(out), one.features.info["producers"], target)
+            transfer.class_pairs(one.features.classes, target.classes, class_map)
+            transfer.judged_on(target)
+
+
+def _finished(folder: Path, planned: Planned) -> dict[str, Any] | None:
+    """The summary of a run that has ended, None where something is left to do.
+
+    Raises BadInput where the folder's name is this run's and what it holds is not.
+    """
+    if not (folder / "config.json").is_file():
         return None
-    summary = json.loads((at / "summary.json").read_text(encoding="utf-8"))
-    same = config.from_json((at / "config.json").read_text(encoding="utf-8")) == cfg
-    same = same and (summary["weight_seeds"], summary["data_seeds"]) == (weight_seeds, data_seeds)
-    return summary if same else None  # `runs.train` tells what is wrong
+    if runs.recorded_identity(folder) != planned.identity:
+        raise BadInput(
+            f"{folder} was trained on other features, settings or seeds than its name says; move it"
+            " away, or name another --out"
+        )
+    return _read_summary(folder) if (folder / "summary.json").is_file() else None
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def groups(study: Study, results: Sequence[Result]) -> list[list[Result]]:
