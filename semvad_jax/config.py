@@ -21,6 +21,7 @@ from semvad_jax.files import BadInput
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
+AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def default_seeds(count: int) -> list[int]:
+    """The authors' ten seeds, or the first of them, then 1000, 1001, …"""
+    return [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
 
 
 def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:

@@ -41,6 +41,7 @@ from semvad_jax.types import TrainState
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
 SHOWN = 5  # pages that --detect names
 STOPPED = 130  # exit status after Ctrl-C or SIGTERM
+DIGITS = 12  # hexadecimal, of a run's identity
 
 
 def train(
@@ -183,40 +184,42 @@ def restore(
 
 
 def identity(
-    features: store.Store, cfg: Config, weight_seeds: Sequence[int], data_seeds: Sequence[int]
-) -> str:
-    """Twelve hexadecimal digits of what makes a run: the store's checksums, the settings resolved
-    against it but for the store's path, and the seeds, pair by pair.
-    """
-    return _digest(features.info["sha256"], cfg, weight_seeds, data_seeds)
-
-
-def recorded_identity(run: Path) -> str | None:
-    """`identity` of the run in a directory; None for one that does not say which store's it is:
-    it was made before runs did.
-    """
-    cfg, _, meta = checkpoint.read(run)
-    if "store_sha256" not in meta:
-        return None
-    return _digest(meta["store_sha256"], cfg, meta["weight_seeds"], meta["data_seeds"])
-
-
-def _digest(
     store_sha256: Mapping[str, str],
     cfg: Config,
     weight_seeds: Sequence[int],
     data_seeds: Sequence[int],
 ) -> str:
-    fields = json.loads(config.to_json(config.from_json(config.to_json(cfg))))  # 1 becomes 1.0
-    del fields["data"]["store"]
-    # a field that the model does not have says nothing, and later versions may add some
+    """What a run is, as 12 hexadecimal digits: the checksums of its store's files, its resolved
+    settings without the store's path, and its seeds. Runs of one identity have the same numbers.
+
+    A setting that the model does not have does not count, so that later versions may add some.
+    """
+    read_back = config.from_json(config.to_json(cfg))  # as RUN/config.json has it: 1 is 1.0
     settings = {
-        section: {name: value for name, value in values.items() if value is not None}
-        for section, values in fields.items()
+        section: {name: value for name, value in fields.items() if value is not None}
+        for section, fields in json.loads(config.to_json(read_back)).items()
     }
-    whole = [dict(store_sha256), settings, list(weight_seeds), list(data_seeds)]
-    text = json.dumps(whole, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    del settings["data"]["store"]
+    parts = {
+        "store": dict(store_sha256),
+        "settings": settings,
+        "weight_seeds": list(weight_seeds),
+        "data_seeds": list(data_seeds),
+    }
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def identity_of(run: Path) -> str | None:
+    """The identity of a run on disk; None where it was begun before its store's checksums were
+    recorded: such a run opens, and is never taken as another's.
+
+    Raises BadInput where `run` is none.
+    """
+    cfg, _, meta = checkpoint.read(run)
+    if "store_sha256" not in meta:
+        return None
+    return identity(meta["store_sha256"], cfg, meta["weight_seeds"], meta["data_seeds"])
 
 
 def producers(run: Path) -> dict[str, Any]:

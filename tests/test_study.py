@@ -13,16 +13,16 @@ from scipy import stats
 from stores import make_store
 
 import main
-from semvad_jax import config, seeds, store
+from semvad_jax import config, seeds, statistics, store
 from semvad_jax import run as runs
-from semvad_jax.studies import study
-from semvad_jax.studies import table as study_table
+from semvad_jax.studies import study, trained
+from semvad_jax.studies.find import find_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [  # of trained tables
     path
     for path in sorted((ROOT / "configs" / "studies").glob("*.py"))
-    if isinstance(study.load(str(path)), study.Study)
+    if isinstance(find_study(str(path)), study.Study)
 ]
 CONFIG = """
 from semvad_jax.config import *
@@ -58,9 +58,9 @@ def place(tmp_path_factory):
     (place / "tiny.py").write_text(CONFIG)
     for name, more, fields in (
         ("small", VADCLIP, ""),
-        ("drawn", "", 'kind="seeds"'),
-        ("pairs", "", 'kind="grid", seeds=2'),
-        ("moved", "", 'kind="transfer"'),
+        ("drawn", "", "each_seed=True"),
+        ("pairs", "", "cross_seeds=True, seeds=2"),
+        ("moved", "", "transfer=True"),
         ("labels", "", "by_label=True, data={}, needs='give --data a=STORE'"),
     ):
         (place / f"{name}.py").write_text(STUDY.format(more=more, fields=fields))
@@ -86,7 +86,7 @@ def summary_of(row):
 @pytest.fixture(scope="module")
 def small(place):
     """The study, interrupted in its second run, then ended; and which runs the rest trained."""
-    whole, train, trained = seeds.Program.train, runs.train, []
+    whole, train, again = seeds.Program.train, runs.train, []
 
     def interrupted(program, state):
         for interval in whole(program, state):
@@ -95,7 +95,7 @@ def small(place):
             yield interval
 
     def counted(cfg, run, *more, **options):
-        trained.append(cfg.model.name)
+        again.append(cfg.model.name)
         train(cfg, run, *more, **options)
 
     argv = command(place, "small", place / "out", "--vmap-seeds", "2")
@@ -107,12 +107,12 @@ def small(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "train", counted)
         main.main(argv)
-    return place / "out", trained
+    return place / "out", again
 
 
 def test_an_interrupted_study_trains_only_what_is_missing(small, place, monkeypatch):
-    out, trained = small
-    assert trained == ["vadclip"]
+    out, again = small
+    assert again == ["vadclip"]
     monkeypatch.setattr(runs, "train", None)
     before = (out / "small" / "study.json").read_bytes()
     main.main(command(place, "small", out, "--vmap-seeds", "2", "--resume"))
@@ -176,7 +176,6 @@ def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkey
 
 
 def test_a_drawing_of_the_seeds(small, place, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
     out, _ = small
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
@@ -193,7 +192,7 @@ def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
     told, values = words(capsys), summary["metrics"]["last/binary/auc"]["values"]
     assert "data seed 9 234" in told
     assert "234 " + " ".join(f"{100 * v:.2f}" for v in values[2:]) in told
-    split = study_table.variance_split(np.reshape(values, (2, 2)))
+    split = statistics.variance_split(np.reshape(values, (2, 2)))
     assert row["sd_from"]["last"] == split
     assert f"weight seed {100 * split['weight seed']:.2f}" in told
     assert row["metrics"]["last/binary/auc"]["t_interval"] is None  # the pairs share seeds
@@ -202,16 +201,16 @@ def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
 
 def test_the_split_of_a_grids_variance():
     weight, order = np.array([0.0, 3.0, 6.0]), np.array([1.0, 2.0, 3.0, 4.0])
-    split = study_table.variance_split(weight[:, None] + order)
+    split = statistics.variance_split(weight[:, None] + order)
     assert split["both together"] == pytest.approx(0, abs=1e-12)
     assert split["weight seed"] == pytest.approx(3) and split["data seed"] == pytest.approx(
         1.2909944
     )
-    split = study_table.variance_split(np.array([[0.0, 2.0], [2.0, 0.0]]))  # no main effect
+    split = statistics.variance_split(np.array([[0.0, 2.0], [2.0, 0.0]]))  # no main effect
     assert split == {"weight seed": 0, "data seed": 0, "both together": pytest.approx(2)}
     rng = np.random.default_rng(0)
     draws = [
-        study_table.variance_split(
+        statistics.variance_split(
             3 * rng.standard_normal((8, 1))
             + rng.standard_normal((1, 8))
             + rng.standard_normal((8, 8))
@@ -229,13 +228,13 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "small", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    trained = rows(out, "small")
+    by_row = rows(out, "small")
     for name, label in (("mil", "MIL demo"), ("vadclip", "VadCLIP")):
-        metrics = summary_of(trained[name])["metrics"]
-        chosen = next(iter(trained[name]["selection_optimism"]))
-        assert f"last/{chosen}" in trained[name]["metrics"] and chosen.endswith("/auc")
+        metrics = summary_of(by_row[name])["metrics"]
+        chosen = next(iter(by_row[name]["selection_optimism"]))
+        assert f"last/{chosen}" in by_row[name]["metrics"] and chosen.endswith("/auc")
         test, val = (np.array(metrics[f"{s}/{chosen}"]["values"]) for s in ("test", "val"))
-        found = trained[name]["selection_optimism"][chosen]
+        found = by_row[name]["selection_optimism"][chosen]
         wanted = stats.ttest_rel(test, val).confidence_interval()  # of the mean of test − val
         assert found["mean"] == pytest.approx((test - val).mean())
         assert found["t_interval"] == pytest.approx((wanted.low, wanted.high))
@@ -305,7 +304,7 @@ def paper_like(tmp_path_factory):
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
-    chosen = study.load(path.stem)
+    chosen = find_study(path.stem)
     assert len({row.name for row in chosen.rows}) == len(chosen.rows)
     demo = store.open(ROOT / "demo")
     found = []
@@ -313,9 +312,12 @@ def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
         assert row.overrides is not None or row.paper
         assert all(key.split("/")[1].startswith(("auc", "ap", "map")) for key in row.paper)
         if row.overrides is not None:
-            cfg = study.settings(row, "demo", demo, None, ())
+            cfg = study.settings(row.overrides, "demo", demo, None, ())
             assert (cfg.model.dim, cfg.data.store) == (64, str(demo.path))
-            assert study.settings(row, "any", paper_like, None, ()).train.epochs in (9, 10)
+            assert study.settings(row.overrides, "any", paper_like, None, ()).train.epochs in (
+                9,
+                10,
+            )
             found.append(cfg)
     assert len(set(found)) == len(found) > 0
     main.arguments(["--study", path.stem])
@@ -324,16 +326,18 @@ def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
 def test_the_base_of_a_rows_settings(paper_like, place):
     row = study.Row("mil", "MIL", ("model.name=mil",))
     features = store.open(place / "store")
-    assert study.settings(row, "ucf_captions", features, None, ()).model.length == 16
-    assert study.settings(row, "x", paper_like, None, ()).model.length == 256
-    cfg = study.settings(row, "x", features, None, ("train.epochs=3",))
+    assert study.settings(row.overrides, "ucf_captions", features, None, ()).model.length == 16
+    assert study.settings(row.overrides, "x", paper_like, None, ()).model.length == 256
+    cfg = study.settings(row.overrides, "x", features, None, ("train.epochs=3",))
     assert (cfg.model.length, cfg.data.dataset, cfg.train.epochs) == (64, "synthetic", 3)
-    assert study.settings(row, "x", features, "ucf", ()).model.length == 256
+    assert study.settings(row.overrides, "x", features, "ucf", ()).model.length == 256
 
 
 def test_tables_10_to_13_switch_what_they_say(paper_like):
     def of(name):
-        return [study.settings(r, "x", paper_like, None, ()) for r in study.load(name).rows]
+        return [
+            study.settings(r.overrides, "x", paper_like, None, ()) for r in find_study(name).rows
+        ]
 
     modules = [(c.model.name, c.model.attention, c.model.mixer, c.loss.sem) for c in of("table10")]
     assert modules == [
@@ -353,7 +357,7 @@ def test_tables_10_to_13_switch_what_they_say(paper_like):
 def test_the_papers_figures_of_table_2_and_3():
     shown = {
         row.label: [(f.mean, f.sd, f.best) for f in row.paper.values()]
-        for row in study.load("table2").rows
+        for row in find_study("table2").rows
     }
     assert shown == {
         "DeepMIL": [(75.58, 0.77, 77.92), (73.24, 1.22, 75.18)],
@@ -364,7 +368,7 @@ def test_the_papers_figures_of_table_2_and_3():
         "VadCLIP": [(86.26, 0.918, 88.02), (83.20, 1.53, 84.51)],
         "SemVAD": [(87.21, 0.462, 88.48), (84.66, 1.26, 86.55)],
     }
-    semvad = study.load("table3").rows[-1].paper
+    semvad = find_study("table3").rows[-1].paper
     assert (semvad["ucf/map"].mean, semvad["ucf/map"].sd) == (8.1, 1.19)
     assert [semvad[f"ucf/map@0.{k}"].mean for k in range(1, 6)] == [15.49, 10.625, 7.35, 4.27, 2.92]
     assert [semvad[f"xd/map@0.{k}"].mean for k in range(1, 6)] == [
@@ -375,7 +379,7 @@ def test_the_papers_figures_of_table_2_and_3():
         19.07,
     ]
     # the mean of the five is the average that the paper prints, but for its rounding
-    for row in study.load("table3").rows:
+    for row in find_study("table3").rows:
         for name in ("ucf", "xd"):
             parts = [row.paper[f"{name}/map@0.{k}"].mean for k in range(1, 6)]
             assert row.paper[f"{name}/map"].mean == pytest.approx(np.mean(parts), abs=0.7)
@@ -387,12 +391,13 @@ def test_which_inputs_are_the_papers():
         return type("Features", (), {"info": info})
 
     clip = {"vision": "clip-vit-b16", "text": "clip-vit-l14"}
-    assert study.differing(features("ucf", captioner="videollama3-7b", **clip)) == ()
-    assert study.differing(features("xd", captioner="release", **clip)) == ()
+    assert trained.differing(features("ucf", captioner="videollama3-7b", **clip)) == ()
+    assert trained.differing(features("xd", captioner="published", **clip)) == ()
+    assert trained.differing(features("xd", captioner="release", **clip)) == ()  # said before
     small = features("ucf", captioner="videollama3-2b", **clip)
-    assert study.differing(small) == ("captioner videollama3-2b",)
-    assert study.differing(small, "videollama3-2b") == ()
-    demo = study.differing(store.open(ROOT / "demo"))
+    assert trained.differing(small) == ("captioner videollama3-2b",)
+    assert trained.differing(small, "videollama3-2b") == ()
+    demo = trained.differing(store.open(ROOT / "demo"))
     assert demo[0] == "data set demo" and "vision efficientnet-lite0" in demo
 
 
@@ -435,8 +440,8 @@ def test_a_run_is_found_by_store_settings_and_seeds(small, place, monkeypatch, c
     def planned(*more, data="demo=store"):
         argv = command(place, "labels", out, "--vmap-seeds", "2", *more, data=(data,))
         args = main.arguments(argv)
-        chosen = study.load(args.study)
-        (one,) = study.plan(chosen, main.study_options(args, chosen))
+        chosen = find_study(args.study)
+        (one,) = trained.plan(chosen, main.study_options(args, chosen))
         return one.folder(out)
 
     assert planned() == mil
@@ -467,8 +472,8 @@ def test_tables_share_their_runs(monkeypatch):
     asked = []
     for name in ("table1", "table2", "table9", "table10", "table12", "table13", "figure6a"):
         args = main.arguments(["--study", name])
-        chosen = study.load(name)
-        asked += [one.identity for one in study.plan(chosen, main.study_options(args, chosen))]
+        chosen = find_study(name)
+        asked += [one.identity for one in trained.plan(chosen, main.study_options(args, chosen))]
     assert len(asked) == 18 and len(set(asked)) == 10
 
 
