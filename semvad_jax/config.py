@@ -24,6 +24,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
 # {field: {value that it had before: the same value's name now}}; `_today` accepts the old ones
 RENAMED = {"train.protocol": {"release": "reload_best"}}
+AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def default_seeds(count: int) -> list[int]:
+    """The authors' ten seeds, or the first of them, then 1000, 1001, …"""
+    return [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
 
 
 def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:

@@ -53,8 +53,14 @@ def identity(
 ) -> str:
     """What a run is, as 12 hexadecimal digits: the checksums of its store's files, its resolved
     settings without the store's path, and its seeds. Runs of one identity have the same numbers.
+
+    A setting that the model does not have does not count, so that later versions may add some.
     """
-    settings = json.loads(config.to_json(cfg))
+    read_back = config.from_json(config.to_json(cfg))  # as RUN/config.json has it: 1 is 1.0
+    settings = {
+        section: {name: value for name, value in fields.items() if value is not None}
+        for section, fields in json.loads(config.to_json(read_back)).items()
+    }
     del settings["data"]["store"]
     parts = {
         "store": dict(store_sha256),
