@@ -3,11 +3,12 @@ first use.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from featurize.caption_files import FileCaptions
-from featurize.request import CAPTIONERS, TEXT, VISION, Request, local_weights
+from featurize.request import CAPTIONERS, TEXT, VISION, Request
 from featurize.sources import Entry
 from semvad_jax.files import BadInput
 
@@ -85,13 +86,12 @@ def text(request: Request) -> Any:
     return MiniLM()
 
 
-def encoders(weights: Sequence[str]) -> dict[str, Any]:
+def encoders(towers: Mapping[str, Path]) -> dict[str, Any]:
     """Every text model at hand, (texts) -> float32 [n, Q] by its name: MiniLM-L6 where its packages
-    are installed, and the CLIP text towers of `weights`, NAME=DIR each.
+    are installed, and the CLIP text towers that lie in folders, by name.
 
-    Raises BadInput where there is none, and for other weights.
+    Raises BadInput where there is none, and for other models' weights.
     """
-    towers = local_weights(weights)
     if others := sorted(towers.keys() - set(TEXT)):
         raise BadInput(
             f"--weights {others[0]}=DIR: texts alone are embedded here, by {' or '.join(TEXT)}"
