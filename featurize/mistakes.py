@@ -15,7 +15,7 @@ REMEDIES = {
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def as_bad_input() -> Iterator[None]:
     """Raises BadInput in place of the block's error where a package is missing, memory or the disk
     is too small, or a file cannot be read or written. Other errors are defects, and stay.
     """

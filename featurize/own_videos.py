@@ -34,7 +34,7 @@ def featurize(
     where the `producers` cannot look at other videos, and as `run.make` does.
     """
     flags = _flags_of_models(producers)
-    with mistakes.told():
+    with mistakes.as_bad_input():
         entries = _readable(path, _named_apart(_entries(path)))
     request = Request.like(
         flags,

@@ -41,7 +41,7 @@ def make(asked: Request) -> None:
 
     Raises BadInput for whatever the user can mend; what is finished by then stays in STORE.work.
     """
-    with mistakes.told():
+    with mistakes.as_bad_input():
         if set(asked.stages) != {EXPORT}:
             _work(asked)
         if asked.export_tfds is not None and not asked.dry_run:

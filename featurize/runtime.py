@@ -52,7 +52,7 @@ def stages(
     video without a whole snippet, for a store that names no models and where a library, a model
     or memory is missing.
     """
-    with mistakes.told():
+    with mistakes.as_bad_input():
         try:
             path = path or demo_video(folder)
             video = look(path, warm_up + count)
