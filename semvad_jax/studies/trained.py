@@ -201,14 +201,14 @@ def _with_head(group: Sequence[Result]) -> list[Result]:
     """
     latest: list[dict[MetricName, float]] = []
     for result in group:
-        of_run, metric = _last_evaluation(result.run), result.cfg.eval.metric
+        of_run, metric = last_evaluation(result.run), result.cfg.eval.metric
         if findings.head_on_val(of_run, metric):
             latest += of_run
     head = findings.head_on_val(latest, group[0].cfg.eval.metric)
     return [replace(r, head=head) if head and r.has(head) else r for r in group]
 
 
-def _last_evaluation(run: Path) -> list[dict[MetricName, float]]:
+def last_evaluation(run: Path) -> list[dict[MetricName, float]]:
     """The metrics of each seed in the last lines of RUN/metrics.jsonl, those of one step."""
     lines = [line for _, line in json_lines(run / "metrics.jsonl")]
     return [
