@@ -211,8 +211,8 @@ def _print_compared(
     columns = ("same", "other", "difference ± t", "nearer, %", "videos", "sentences")
     rows = table("same moment against", *columns, fold=True)
     for group, comparisons in compared.items():
-        for kind, comparison in comparisons.items():
-            label = kind if group == "all" else f"{kind},\n{group}"
+        for another, comparison in comparisons.items():
+            label = another if group == "all" else f"{another},\n{group}"
             rows.add_row(label, *cells(comparison))
     rows.add_row("the paper", f"{study.paper:.2f}*", *["–"] * (len(columns) - 1))
     console.print(f"\n{encoder}")

@@ -56,13 +56,13 @@ def measure(
     groups = {"all": np.ones_like(anomalous), "of the anomaly": anomalous}
     return {
         name: {
-            kind: compare(
+            another: compare(
                 of_sentences.same[members],
                 other[members],
-                of_sentences.nearer[kind][members],
+                of_sentences.nearer[another][members],
                 of_sentences.video[members],
             )
-            for kind, other in of_sentences.another.items()
+            for another, other in of_sentences.another.items()
         }
         for name, members in groups.items()
     }

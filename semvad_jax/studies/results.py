@@ -135,9 +135,9 @@ def _group(study: StudyFile, group: Sequence[Line]) -> Iterator[str]:
 def _metric(group: Sequence[Line], metric: str) -> Iterator[str]:
     """One metric of a table's lines beside the paper's, by every selection; and the optimism."""
     by_line = [_of_metric(line, metric) for line in group]
-    found = [name for values in by_line for name in values]
-    selections = [s for s in NOTES if any(name.selection == s for name in found)]
-    heads = list(dict.fromkeys(name.head for name in found))
+    names = [name for values in by_line for name in values]
+    selections = [s for s in NOTES if any(name.selection == s for name in names)]
+    heads = list(dict.fromkeys(name.head for name in names))
     counts = dict.fromkeys(
         f"{len(line.weight_seeds)} {'pairs of seeds' if line.sd_from else 'seeds'}"
         for line in group
@@ -236,9 +236,9 @@ def _captions(result: captions.Result) -> Iterator[str]:
                 ["same moment against", "same", "other", "difference ± t", "nearer, %"]
                 + ["videos", "sentences"],
                 [
-                    [kind if group == "all" else f"{kind}, {group}", *captions.cells(comparison)]
+                    [f"{another}, {group}".removesuffix(", all"), *captions.cells(comparison)]
                     for group, comparisons in groups.items()
-                    for kind, comparison in comparisons.items()
+                    for another, comparison in comparisons.items()
                 ],
             )
     yield (
@@ -255,9 +255,9 @@ def _run(run: Path, folder: Path) -> Iterator[str]:
     summary = read_summary(run / "summary.json")
     path = run / "config.json"
     cfg = config.from_json(path.read_text(encoding="utf-8"))
-    place = Path(_portable(str(folder))) / run.relative_to(folder)
-    yield f"### {place}"
-    yield _code(command(summary, cfg, place))
+    shown = Path(_portable(str(folder))) / run.relative_to(folder)
+    yield f"### {shown}"
+    yield _code(command(summary, cfg, shown))
     yield f"{summary.title}; {summary.steps} steps; on {summary.device}."
     latest = last_evaluation(run)
     head_on_val = findings.head_on_val(latest, cfg.eval.metric)
@@ -278,7 +278,7 @@ def _run(run: Path, folder: Path) -> Iterator[str]:
         )
 
 
-def command(summary: Summary, cfg: Config, place: Path) -> str:
+def command(summary: Summary, cfg: Config, run: Path) -> str:
     """The call that makes a run: its config by name, and every setting that differs from it."""
     words = ["python", "main.py", "--config", summary.config]
     weight_seeds, data_seeds = summary.weight_seeds, summary.data_seeds
@@ -290,8 +290,8 @@ def command(summary: Summary, cfg: Config, place: Path) -> str:
         words += ["--data-seeds", ",".join(map(str, data_seeds))]
     if (CONFIGS / f"{summary.config}.py").is_file():
         words += _settings(summary.config, cfg)
-    if place != Path("runs") / summary.config:
-        words += ["--out", str(place)]
+    if run != Path("runs") / summary.config:
+        words += ["--out", str(run)]
     return shlex.join(words)
 
 

@@ -254,11 +254,15 @@ def _transferred(
 
 
 def differing(features: Store, captioner: str | None = None) -> tuple[str, ...]:
-    """What the paper's figures were made from and this store was not."""
+    """What the paper's figures were not made from: the store's data set and producers, in words.
+
+    `captioner` is the one that the paper used for the figure, where that is not its usual one.
+    """
     flags = features.info["producers"].get("flags", {})
     dataset = features.info["dataset"]
     others = [] if dataset in ("ucf", "xd") else [f"data set {dataset}"]
-    for kind, accepted in (PRODUCERS | ({"captioner": (captioner,)} if captioner else {})).items():
-        if flags.get(kind) not in accepted:
-            others.append(f"{kind} {flags.get(kind, 'unknown')}")
+    producers = PRODUCERS | ({"captioner": (captioner,)} if captioner else {})
+    for producer, accepted in producers.items():
+        if flags.get(producer) not in accepted:
+            others.append(f"{producer} {flags.get(producer, 'unknown')}")
     return tuple(others)
