@@ -234,9 +234,9 @@ def _source(request: Request) -> Source:
     if request.entries:
         return sources.own(request.entries)
     if request.dataset == "demo":
-        from featurize.demo import scripts
+        from featurize.demo import videos
 
-        return scripts.source(request.videos)
+        return videos.source(request.videos)
     if request.dataset == "ucf":
         return sources.ucf(request.videos)
     if request.dataset == "xd":

@@ -85,10 +85,11 @@ def look(path: Path, most: int) -> Video:
 
 def demo_video(folder: Path) -> Path:
     """The longest of the demo's videos, rendered into FOLDER unless it is there."""
-    from featurize.demo import scripts as demo
+    from featurize.demo.scripts import scripts
+    from featurize.demo.videos import render
 
-    longest = max(demo.scripts(), key=lambda script: script.frames)
-    demo.render(folder, [longest])
+    longest = max(scripts(), key=lambda script: script.frames)
+    render(folder, [longest])
     return folder / f"{longest.video}.mp4"
 
 

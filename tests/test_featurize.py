@@ -18,6 +18,7 @@ from featurize import run, sources  # noqa: E402
 from featurize.demo import captions as demo_captions  # noqa: E402
 from featurize.demo import scenes as demo_scene  # noqa: E402
 from featurize.demo import scripts as demo  # noqa: E402
+from featurize.demo import videos as demo_videos  # noqa: E402
 from featurize.request import STAGES, Request  # noqa: E402
 from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
@@ -91,7 +92,7 @@ def middles(path, edges):
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path):
     chosen = sorted(demo.scripts(), key=lambda s: s.frames)[:2]
     for name in ("a", "b"):
-        demo.render(tmp_path / name, chosen)
+        demo_videos.render(tmp_path / name, chosen)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     with av.open(str(tmp_path / "a" / f"{chosen[0].video}.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == chosen[0].frames
@@ -118,7 +119,7 @@ def test_captions_are_drawn_apart_from_the_pictures(monkeypatch):
 
 def test_videos_that_cannot_be_read(tmp_path: Path):
     script = min(demo.scripts(), key=lambda s: s.frames)
-    whole = demo.encode(script)
+    whole = demo_videos.encode(script)
     edges = np.minimum(np.arange(0, script.frames + 16, 16), script.frames)
     for content in (b"", b"no video", whole[: len(whole) // 2]):
         (tmp_path / "v.mp4").write_bytes(content)
@@ -206,7 +207,7 @@ def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
     command = [*tiny_ucf(tmp_path), str(tmp_path / "s")]
     assert run.main(command) == 2
     assert "has none of its 28 listed videos (the first should be" in capsys.readouterr().err
-    whole = demo.encode(min(demo.scripts(), key=lambda s: s.frames))
+    whole = demo_videos.encode(min(demo.scripts(), key=lambda s: s.frames))
     for number, entry_ in enumerate(sources.ucf(tmp_path / "ucf").entries):
         entry_.path.parent.mkdir(exist_ok=True)
         if number != 1:
@@ -228,7 +229,7 @@ def test_a_snippet_by_itself_has_the_row_and_the_caption_that_it_has_among_other
     from featurize.tags import Tags
 
     script = demo.scripts()[0]
-    (tmp_path / "v.mp4").write_bytes(demo.encode(script))
+    (tmp_path / "v.mp4").write_bytes(demo_videos.encode(script))
     edges = np.arange(0, 81, 16)
     frames = list(middles(tmp_path / "v.mp4", edges))
     for projected in (True, False):
