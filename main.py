@@ -206,6 +206,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def results(args: argparse.Namespace) -> None:
+    """--results: what runs and studies found, as Markdown."""
     from semvad_jax.studies.results import markdown
 
     print(markdown(args.results), end="")

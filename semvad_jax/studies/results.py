@@ -37,7 +37,7 @@ than ours: nothing follows from its distance to ours."""
 NO_TIMES = (
     "The stages' times belong to the machine that they were taken on: this study prints its own."
 )
-OF_A_STUDY = re.compile(r"-[0-9a-f]{12}")  # how the name of a study's run ends
+OF_A_STUDY = re.compile(r"-[0-9a-f]{12}$")  # how the name of a study's run ends
 COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
 STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
 
@@ -49,9 +49,9 @@ def markdown(folder: Path) -> str:
     """
     studies = sorted(folder.rglob("study.json"), key=_natural)
     runs = sorted((p.parent for p in folder.rglob("summary.json")), key=_natural)
-    runs = [run for run in runs if not OF_A_STUDY.fullmatch(run.name[-13:])]
-    of_studies = {Path(run) for path in studies for run in _runs_of(path)}
-    runs = [run for run in runs if run not in of_studies]
+    runs = [run for run in runs if not OF_A_STUDY.search(run.name)]
+    of_studies = {Path(run).resolve() for path in studies for run in _runs_of(path)}
+    runs = [run for run in runs if run.resolve() not in of_studies]
     if not (studies or runs):
         raise BadInput(f"{folder} has neither runs nor studies; train one with --config or --study")
     parts = [INTRODUCTION.format(folder=_portable(str(folder)))]
@@ -251,7 +251,7 @@ def _captions(result: captions.Result) -> Iterator[str]:
 
 
 def _run(run: Path, folder: Path) -> Iterator[str]:
-    """A run's table: selection and head by AUC, AP and mAP."""
+    """A run's tables: selection and head by AUC, AP and mAP; and the selection optimism."""
     summary = read_summary(run / "summary.json")
     path = run / "config.json"
     cfg = config.from_json(path.read_text(encoding="utf-8"))
