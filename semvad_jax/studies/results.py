@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax import config
+from semvad_jax import checkpoint, config
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
@@ -253,8 +253,7 @@ def _captions(result: captions.Result) -> Iterator[str]:
 def _run(run: Path, folder: Path) -> Iterator[str]:
     """A run's tables: selection and head by AUC, AP and mAP; and the selection optimism."""
     summary = read_summary(run / "summary.json")
-    path = run / "config.json"
-    cfg = config.from_json(path.read_text(encoding="utf-8"))
+    cfg = checkpoint.read_config(run)
     shown = Path(_portable(str(folder))) / run.relative_to(folder)
     yield f"### {shown}"
     yield _code(command(summary, cfg, shown))
