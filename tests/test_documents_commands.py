@@ -3,11 +3,13 @@ needs.
 """
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from stores import make_store
 
 import main
 from featurize import run as featurize
@@ -31,11 +33,11 @@ RUNS = {
         "test_studies_on_the_demo.py::test_in_small"
     ),
     "python main.py --config demo --vmap-seeds 10 --set data.shuffle_labels=true"
-    " --out runs/demo_shuffled": "test_data.py::test_shuffled_labels_are_permuted_among_train_videos",
+    " --out runs/demo_shuffled": "test_documents_commands.py::test_settings_by_another_store",
     "python main.py --config demo --vmap-seeds 10 --set model.preset=release"
-    " --out runs/demo_release": "test_release_protocol.py::test_the_program_equals_the_plain_loop",
-    "python main.py --config demo --vmap-seeds 10 --set model.preset=release"
-    " --set train.protocol=reload_best --out runs/demo_reload_best": (
+    " --out runs/demo_release": "test_documents_commands.py::test_settings_by_another_store",
+    "python main.py --config demo --vmap-seeds 10 --set train.protocol=reload_best"
+    " --out runs/demo_reload_best": (
         "test_release_protocol.py::test_only_the_optimistic_selection_is_reported"
     ),
     "python main.py --restore runs/demo --eval": (
@@ -115,6 +117,57 @@ def test_the_tests_that_run_commands_are_there(test):
     file, _, name = test.partition("::")
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     assert name in [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+CONFIG = """
+from semvad_jax.config import *
+config = Config(
+    data=DataConfig(dataset="synthetic", val_fraction=0.25),
+    model=ModelConfig(dim=4, length=8, layers=1),
+    train=TrainConfig(batch=8, epochs=1, lr=1e-3),
+    eval=EvalConfig(every=0, crop=0),
+)
+"""
+
+
+def test_settings_by_another_store(tmp_path, monkeypatch):
+    """The documents' settings that no other test trains with, both in one run."""
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "store", train=32, test=8, lengths=(5, 8))
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    here = Path(__file__).name
+    written = [shlex.split(c) for c, test in RUNS.items() if test.partition("::")[0] == here]
+    settings = [word for words in written for word in words if word.partition("=")[1]]
+    assert sorted(settings) == ["data.shuffle_labels=true", "model.preset=release"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    start = ["--config", "tiny.py", "--data", "store", "--vmap-seeds", "1", "--out", "run"]
+    main.main([*start, *sets])
+    resolved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert resolved["model"]["residual"] == "caption" and resolved["data"]["shuffle_labels"]
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_examples_in_python_run(path, tmp_path, monkeypatch):
+    """Those that need no run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    text = path.read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if block.startswith(("import numpy", "from semvad_jax")):
+            exec(compile(block, path.name, "exec"), {})
+
+
+def test_the_model_shown_is_the_one_there():
+    shown = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
+    source = (ROOT / "semvad_jax" / "models" / "mil.py").read_text(encoding="utf-8")
+    start = source.index("class TwoLayers")
+    assert source[start:].strip() in shown
+
+
+def test_every_file_is_on_the_map():
+    written = set(re.findall(r"[\w.]+\.py", (ROOT / "docs" / "files.md").read_text(encoding="utf-8")))
+    there = [p for name in ("semvad_jax", "featurize") for p in (ROOT / name).rglob("*.py")]
+    assert not {path.name for path in there} - written - {"__init__.py"}
 
 
 def test_readme_is_short():
