@@ -13,6 +13,7 @@ from stores import make_store
 
 import main
 from featurize import run as featurize
+from semvad_jax.files import BadInput
 
 ROOT = Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,12 +80,12 @@ def commands(path: Path) -> list[tuple[str, str]]:
 
 
 def parse(command: str) -> None:
-    """Raises SystemExit, or AssertionError, for a command that its program would refuse."""
+    """Raises SystemExit, BadInput or AssertionError for a command that its program refuses."""
     script, *argv = shlex.split(command)[1:]
     if script == "main.py":
         main.arguments(argv)
     elif script == "featurize/run.py":
-        featurize._parse(argv)
+        featurize.parse(argv)
     else:
         source = (ROOT / script).read_text(encoding="utf-8")
         unknown = [word for word in argv if word.startswith("--") and f'"{word}"' not in source]
@@ -96,8 +97,8 @@ def test_every_command_is_one_that_its_program_takes(path):
     for command, _ in commands(path):
         try:
             parse(command)
-        except SystemExit:
-            pytest.fail(f"{path.name}: {command} is refused")
+        except (SystemExit, BadInput) as error:
+            pytest.fail(f"{path.name}: {command} is refused ({error})")
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
