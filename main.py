@@ -9,6 +9,7 @@ python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
 python main.py --study NAME [--data LABEL=STORE …]   a table or figure of the paper
+python main.py --results DIR > docs/RESULTS.md       what the runs and studies below DIR found
 """
 
 import argparse
@@ -25,11 +26,10 @@ from semvad_jax.files import BadInput
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.runtime import Runtime
-    from semvad_jax.studies.study import Study
+    from semvad_jax.studies.study import Options, Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,7 +48,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="extend",
         help="feature store (default: the config's); --study: LABEL=STORE …",
     )
-    add("--out", metavar="DIR", type=Path, help="RUN (default: runs/<config>); --detect's output")
+    add(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="RUN (default: runs/<config>); --detect's output; --study: in place of runs/studies",
+    )
     add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
     add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")
     add(
@@ -63,7 +68,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--from-torch",
         metavar="FILE",
         type=Path,
-        help="released weights, by featurize/convert_checkpoint.py",
+        help="published weights, by featurize/convert_checkpoint.py",
     )
     add(
         "--detect",
@@ -86,12 +91,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
+    add("--results", metavar="DIR", type=Path, help="print what DIR's runs found, as Markdown")
     args = parser.parse_args(argv)
-    ways = (args.config and not args.study, args.restore, args.compare, args.study)
-    if [bool(way) for way in ways].count(True) != 1:
+    tasks = (args.config and not args.study, args.restore, args.compare, args.study, args.results)
+    if sum(bool(task) for task in tasks) != 1:
         parser.error(
             "give either --config, to train, --restore, to use a trained run, --compare, "
-            "for two runs, or --study"
+            "for two runs, --study or --results"
         )
     if args.study and (args.eval or args.detect or args.from_torch or args.model):
         parser.error("--study goes without --eval, --detect, --from-torch and --model")
@@ -101,6 +107,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.data = args.data[0]
     if args.compare and (args.eval or args.detect or args.data or args.out):
         parser.error("--compare takes two runs, each judged on its own store, and nothing else")
+    if args.results and (args.eval or args.detect or args.data or args.out):
+        parser.error("--results takes a directory and nothing else")
     if args.restore and args.eval == bool(args.detect):
         parser.error("--restore needs either --eval or --detect VIDEO|DIR|STORE")
     if args.from_torch and not (args.config and args.eval):
@@ -136,9 +144,12 @@ def _chunk(text: str) -> int | str:
 
 
 def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
-    """(weight seeds, data seeds): the authors' ten, then 1000, 1001, …, unless others are given."""
+    """(weight seeds, data seeds), equally many: `config.default_seeds` where none are named.
+
+    Raises BadInput where the options do not agree on how many.
+    """
     count = args.vmap_seeds or len(args.seeds or args.data_seeds or [9])
-    weights = args.seeds or [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
+    weights = args.seeds or config.default_seeds(count)
     orders = args.data_seeds or weights
     if not count == len(weights) == len(orders):
         raise BadInput(
@@ -149,23 +160,25 @@ def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
 
 
 def train(args: argparse.Namespace) -> None:
+    """--config: trains a run, or with --from-torch judges published weights."""
     weight_seeds, data_seeds = _seed_pairs(args)
     overrides = [f"model.name={args.model}"] if args.model else []
     overrides += [f"data.store={args.data}"] if args.data else []
     cfg = config.load(args.config, overrides + args.set)
 
     from semvad_jax import run
-    from semvad_jax.report import released
+    from semvad_jax.report import published
 
-    name = Path(args.config).stem
     if args.from_torch:
-        released.evaluate(cfg, args.from_torch)
+        published.evaluate(cfg, args.from_torch)
         return
+    name = Path(args.config).stem
     out = args.out or Path("runs") / name
     run.train(cfg, out, name, weight_seeds, data_seeds, args.seed_chunk, args.resume)
 
 
 def use(args: argparse.Namespace) -> None:
+    """--restore: judges a trained run, or detects with it."""
     from semvad_jax import run
     from semvad_jax.store.locate import is_store
 
@@ -174,89 +187,119 @@ def use(args: argparse.Namespace) -> None:
         return
     data, files = args.detect, {}
     if not is_store(data):
-        from featurize import own_videos
+        from featurize import own_videos, request
 
-        folder = args.out / ".features"
-        wanted = run.producers(args.restore)
-        data, files = own_videos.featurize(Path(data), folder, wanted, args.weights)
+        weights = request.local_weights(args.weights)
+        producers, folder = run.producers(args.restore), args.out / ".features"
+        try:
+            data, files = own_videos.featurize(Path(data), folder, producers, weights)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command continues from here", 130)
     run.detect(args.restore, data, args.out, files, args.threshold)
 
 
 def compare(args: argparse.Namespace) -> None:
+    """--compare: two runs side by side."""
     from semvad_jax import compare
 
     compare.compare(*args.compare)
 
 
+def results(args: argparse.Namespace) -> None:
+    from semvad_jax.studies.results import markdown
+
+    print(markdown(args.results), end="")
+
+
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax.studies import captions as caption_match
-    from semvad_jax.studies import runtime, study
+    """--study: a table or figure of the paper."""
+    from semvad_jax.studies.captions import CaptionMatch
+    from semvad_jax.studies.find import find_study
+    from semvad_jax.studies.study import OUT, Study
 
-    chosen, name = study.load(args.study), Path(args.study).stem
-    out = args.out or Path("runs") / "studies" / name
-    match chosen:
-        case study.Study():
-            _train_rows(args, chosen, name, out)
-        case caption_match.CaptionMatch():
-            _match_captions(args, chosen, name, out)
-        case runtime.Runtime():
-            _time_stages(args, chosen, name, out)
-        case _:
-            raise BadInput(f"{args.study} must define `study`, a Study, CaptionMatch or Runtime")
+    asked, name = find_study(args.study), Path(args.study).stem
+    home = (args.out or OUT) / name
+    if isinstance(asked, Study):
+        _train_rows(args, asked, name)
+    elif isinstance(asked, CaptionMatch):
+        _match_captions(args, asked, name, home)
+    else:
+        _time_stages(args, asked, name, home)
 
 
-def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path) -> None:
-    from semvad_jax.studies import study
-    from semvad_jax.studies import table as study_table
+def _train_rows(args: argparse.Namespace, study: "Study", name: str) -> None:
+    from semvad_jax.studies import table, trained
 
     _without(args, "reads finished stores", "weights")
+    options = study_options(args, study)
+    table.tell(study, name, trained.run(study, options), options)
+
+
+def study_options(args: argparse.Namespace, study: "Study") -> "Options":
+    """What the command line asks of a study that trains."""
+    from semvad_jax.studies.study import OUT, Options
+
     if not (args.vmap_seeds or args.seeds or args.data_seeds):
-        args.vmap_seeds = chosen.seeds
-    runs = args.out or out.with_name(chosen.runs or name)
-    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-    results = study.run(chosen, name, runs, *given, args.class_map)
-    study_table.tell(chosen, name, results, args.set, out)
+        args.vmap_seeds = study.seeds
+    weight_seeds, data_seeds = _seed_pairs(args)
+    return Options(
+        data=args.data or [],
+        base=args.config,
+        overrides=args.set,
+        weight_seeds=weight_seeds,
+        data_seeds=data_seeds,
+        chunk=args.seed_chunk,
+        class_map=args.class_map,
+        out=args.out or OUT,
+    )
 
 
-def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str, out: Path) -> None:
-    from featurize import producers
-    from semvad_jax.studies import captions as caption_match
-    from semvad_jax.studies import captions_table as caption_match_table
+def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, home: Path) -> None:
+    from featurize import producers, request
+    from semvad_jax.studies import captions
 
     _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
-    encoders = producers.encoders(args.weights)
-    found = caption_match.run(chosen, args.data or [], encoders)
-    caption_match_table.tell(chosen, name, found, out)
+    encoders = producers.encoders(request.local_weights(args.weights))
+    captions.tell(study, captions.run(study, name, args.data or [], encoders), home)
 
 
-def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
-    from semvad_jax.studies import runtime, runtime_table
+def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Path) -> None:
+    from semvad_jax.studies import runtime, timing
 
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
-    plan = runtime_table.plan(args.data or [], args.config, args.set)
+    plan = runtime.plan(args.data or [], args.config, args.set)
 
+    from featurize import request
     from featurize import runtime as featurizer
 
-    counts = chosen.warm_up, chosen.snippets
-    given = plan.video, plan.features, args.weights
-    video, stages = featurizer.stages(*given, *counts, out / "video")
-    stages.append(runtime.detection(chosen, plan.cfg, plan.features))
-    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
+    counts = study.warm_up, study.snippets
+    weights = request.local_weights(args.weights)
+    video, stages = featurizer.stages(plan.video, plan.features, weights, *counts, home / "video")
+    stages.append(timing.detection(plan.cfg, plan.features, *counts))
+    runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages), home)
 
 
 def _without(args: argparse.Namespace, why: str, *names: str) -> None:
     """Refuses options that a study has no use for."""
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
-    if given:
-        raise BadInput(f"--study {args.study} {why}; leave out {' and '.join(given)}")
+    useless = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    if useless:
+        raise BadInput(f"--study {args.study} {why}; leave out {' and '.join(useless)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one sentence and status 2."""
     args = arguments(argv)
     try:
-        ways = {study: args.study, train: args.config, compare: args.compare, use: args.restore}
-        next(way for way, asked in ways.items() if asked)(args)
+        if args.study:
+            study(args)
+        elif args.config:
+            train(args)
+        elif args.compare:
+            compare(args)
+        elif args.results:
+            results(args)
+        else:
+            use(args)
     except BadInput as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

@@ -11,14 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from semvad_jax.config import Config
-from semvad_jax.data import windows
+from semvad_jax.data import split, windows
 from semvad_jax.files import BadInput
-from semvad_jax.metrics import detection_map, frame_ap, frame_auc
+from semvad_jax.metrics import MetricName, detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
 from semvad_jax.store import Store
 from semvad_jax.types import Batch, Frozen, Windows
 
-HEADS = ("binary", "class", "max")
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -48,11 +47,19 @@ class Scores:
     classes: list[Float[np.ndarray, "_ C"]] | None
 
     def head(self, name: str) -> list[Float[np.ndarray, " _"]]:
-        """Anomaly scores by one head; the class head's is 1 − p(normal)."""
+        """Anomaly scores by the binary or the class head, an array [snippets] a video; the class
+        head's score is 1 − p(normal).
+
+        Raises ValueError for a head that these scores do not have. `max` is none: it is the better
+        of two metrics, and scores no snippet.
+        """
         if name == "binary":
             return self.binary
-        assert self.classes is not None
-        return [1 - p[:, 0] for p in self.classes]
+        if name == "class" and self.classes is not None:
+            return [1 - p[:, 0] for p in self.classes]
+        raise ValueError(
+            f"there are no scores by a head {name!r}; these are by {' and '.join(self.heads())}"
+        )
 
     def heads(self) -> tuple[str, ...]:
         return ("binary",) if self.classes is None else ("binary", "class")
@@ -81,22 +88,27 @@ def unpack(
     classes: Float[np.ndarray, "N B T C"] | None,
 ) -> Scores:
     """One seed's windows put together again as one row a snippet, the mean over a video's crops."""
-    steps = binary.shape[-1]
-    rows = {
-        "binary": binary.reshape(-1),
-        "classes": None if classes is None else classes.reshape(-1, classes.shape[-1]),
-    }
-    found: dict[str, list[np.ndarray]] = {"binary": [], "classes": []}
-    start = 0
+    joined = None
+    if classes is not None:
+        joined = _join(cfg, store, videos, classes.reshape(-1, classes.shape[-1]))
+    return Scores(_join(cfg, store, videos, binary.reshape(-1)), joined)
+
+
+def _join(
+    cfg: Config, store: Store, videos: Sequence[int], slots: Float[np.ndarray, "N ..."]
+) -> list[np.ndarray]:
+    """Each video's rows [snippets, ...] from the slots of all windows, one after the other.
+
+    A video's crops follow one another, each filling whole windows of T slots.
+    """
+    length, start, of_videos = cfg.model.length, 0, []
     for i in videos:
         n, crops = store.videos[i].snippets, len(crops_of(cfg, store, i))
-        span = -(-n // steps) * steps
-        for name, values in rows.items():
-            if values is not None:
-                parts = values[start : start + crops * span].reshape(crops, span, *values.shape[1:])
-                found[name].append(parts[:, :n].mean(axis=0, dtype=values.dtype))
+        span = -(-n // length) * length
+        of_crops = slots[start : start + crops * span].reshape(crops, span, *slots.shape[1:])
+        of_videos.append(of_crops[:, :n].mean(axis=0, dtype=slots.dtype))
         start += crops * span
-    return Scores(found["binary"], None if classes is None else found["classes"])
+    return of_videos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,53 +152,85 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
     return FrameTruth(np.concatenate(positive), frames, segments, edges)
 
 
-def frame_metrics(scores: Scores, truth: FrameTruth) -> dict[str, float]:
-    """Frame-level AUC and AP, `{"head/metric": fraction}`; head `max` is the better of the two, the
-    paper's protocol.
+def frame_metrics(
+    scores: Scores, truth: FrameTruth, selection: str = "test"
+) -> dict[MetricName, float]:
+    """Frame-level AUC and AP of one seed, fractions, by each head; head `max` is the better of the
+    two, the paper's protocol. `selection` is what the names begin with.
     """
-    found = {}
+    metrics = {}
     for head in scores.heads():
         joined = np.concatenate(scores.head(head))
-        found[f"{head}/auc"] = frame_auc(joined, truth.positive, truth.frames)
-        found[f"{head}/ap"] = frame_ap(joined, truth.positive, truth.frames)
-    return _with_max(found)
+        auc = frame_auc(joined, truth.positive, truth.frames)
+        ap = frame_ap(joined, truth.positive, truth.frames)
+        metrics[MetricName(selection, head, "auc")] = auc
+        metrics[MetricName(selection, head, "ap")] = ap
+    return _with_max(metrics, selection)
 
 
-def video_metrics(scores: Scores, abnormal: np.ndarray) -> dict[str, float]:
-    """Video-level AUC and AP of videos known by label alone; a video's score is its top-k mean, k =
-    ⌊n/16⌋ + 1.
+def video_metrics(
+    scores: Scores, abnormal: np.ndarray, selection: str = "val"
+) -> dict[MetricName, float]:
+    """Video-level AUC and AP of one seed, for V videos known by their label alone. `abnormal` [V]
+    is 1 or 0. A video's score is its top-k mean, k = ⌊n/16⌋ + 1.
     """
-    found = {}
+    metrics = {}
     one = np.ones(len(abnormal))
     for head in scores.heads():
         video = np.array(
             [np.sort(s.astype(np.float64))[-(len(s) // 16 + 1) :].mean() for s in scores.head(head)]
         )
-        found[f"{head}/auc"] = frame_auc(video, abnormal.astype(np.float64), one)
-        found[f"{head}/ap"] = frame_ap(video, abnormal.astype(np.float64), one)
-    return _with_max(found)
+        auc = frame_auc(video, abnormal.astype(np.float64), one)
+        ap = frame_ap(video, abnormal.astype(np.float64), one)
+        metrics[MetricName(selection, head, "auc")] = auc
+        metrics[MetricName(selection, head, "ap")] = ap
+    return _with_max(metrics, selection)
 
 
-def _with_max(found: dict[str, float]) -> dict[str, float]:
-    best = {
-        f"max/{m}": max(f for name, f in found.items() if name.endswith(m)) for m in ("auc", "ap")
-    }
-    return found | best
+def _with_max(metrics: dict[MetricName, float], selection: str) -> dict[MetricName, float]:
+    best = {}
+    for metric in ("auc", "ap"):
+        values = [value for name, value in metrics.items() if name.metric == metric]
+        best[MetricName(selection, "max", metric)] = max(values)
+    return metrics | best
 
 
-def class_metrics(scores: Scores, truth: FrameTruth) -> dict[str, float]:
-    """Fine-grained mAP at five IoUs and their mean, by the public evaluator's rules and by clean
-    ones.
+def class_metrics(
+    scores: Scores, truth: FrameTruth, selection: str = "test"
+) -> dict[MetricName, float]:
+    """Fine-grained mAP of one seed at five IoUs and their mean, by the public evaluator's rules and
+    by clean ones; empty without a class head.
     """
     if scores.classes is None:
         return {}
-    found = {}
+    metrics = {}
     protocols: dict[Literal["vadclip", "clean"], str] = {"vadclip": "map", "clean": "map_clean"}
-    for protocol, name in protocols.items():
+    for protocol, metric in protocols.items():
         values = detection_map(scores.classes, truth.segments, list(IOUS), protocol, truth.edges)
-        found[f"class/{name}"] = float(np.mean(values))
-        found |= {f"class/{name}@{iou}": value for iou, value in zip(IOUS, values, strict=True)}
-    return found
+        metrics[MetricName(selection, "class", metric)] = float(np.mean(values))
+        for iou, value in zip(IOUS, values, strict=True):
+            metrics[MetricName(selection, "class", f"{metric}@{iou}")] = value
+    return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """How many videos and frames stand behind a run's numbers."""
+
+    train: int
+    val: int
+    test: int
+    anomalous_frames: int  # of the test videos
+    frames: int  # of the test videos
+
+    def sentence(self) -> str:
+        """For the reader of a run's table."""
+        return f"{self.train} train, {self.val} val and {self.judged()}"
+
+    def judged(self) -> str:
+        """The same for a store that the run was not trained on."""
+        share = f"{self.anomalous_frames:,} of {self.frames:,} frames anomalous"
+        return f"{self.test} test videos; {share}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +251,15 @@ class Videos:
         videos, normal = self.store.videos, self.store.classes[0]
         return np.array([normal not in videos[i].labels for i in self.val], np.float64)
 
+    def counts(self) -> Counts:
+        """The videos and frames of a run on this store.
+
+        Raises BadInput where the store has no train videos, as `data.split` does.
+        """
+        train, val, _ = split(self.cfg, self.store)
+        positive, frames = self.truth.positive, self.truth.frames
+        return Counts(len(train), len(val), len(self.test), int(positive.sum()), int(frames.sum()))
+
     def windows(self) -> Windows:
         crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
         return windows(self.cfg, self.store, crops)
@@ -217,18 +270,28 @@ class Videos:
         """One seed's scores of these videos from those of their windows."""
         return unpack(self.cfg, self.store, self.test + self.val, binary, classes)
 
-    def judge(self, scores: Scores) -> dict[str, float]:
-        """`{"test/head/metric": f, "val/…": f}` of one seed; val by video labels, where there is
-        any.
-        """
-        tests = len(self.test)
-        found = {"test": frame_metrics(scores.take(0, tests), self.truth)}
-        if self.val:
-            val = scores.take(tests, tests + len(self.val))
-            found["val"] = video_metrics(val, self.val_abnormal)
-        return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
+    def test_scores(self, scores: Scores) -> Scores:
+        """The test videos' part of one seed's scores."""
+        return scores.take(0, len(self.test))
 
-    def test_metrics(self, scores: Scores) -> dict[str, float]:
-        """`{"head/metric": f}` of one seed on the test videos, mAP included."""
-        test = scores.take(0, len(self.test))
-        return frame_metrics(test, self.truth) | class_metrics(test, self.truth)
+    def val_scores(self, scores: Scores) -> Scores:
+        """The val videos' part of one seed's scores."""
+        return scores.take(len(self.test), len(self.test) + len(self.val))
+
+    def judge(self, scores: Scores) -> dict[MetricName, float]:
+        """What one seed's evaluation says: "test/…" at frame level, and, where videos are set
+        aside, "val/…" at video level. The first part names the videos that are judged.
+        """
+        metrics = frame_metrics(self.test_scores(scores), self.truth, "test")
+        if self.val:
+            metrics |= video_metrics(self.val_scores(scores), self.val_abnormal, "val")
+        return metrics
+
+    def test_metrics(self, scores: Scores, selection: str) -> dict[MetricName, float]:
+        """Every metric of one seed on the test videos, mAP included, for weights that were selected
+        by `selection`: last, val or test.
+        """
+        test = self.test_scores(scores)
+        return frame_metrics(test, self.truth, selection) | class_metrics(
+            test, self.truth, selection
+        )

@@ -8,7 +8,7 @@ on the chunk's width alone, not on its company.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Literal
 
@@ -23,6 +23,7 @@ from semvad_jax import data, evaluate
 from semvad_jax import train as one_seed
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, TrainState
 
@@ -45,6 +46,15 @@ class Layout:
         return jnp.asarray(values)[slot]
 
 
+def even_widths(seeds: int) -> list[int]:
+    """The chunk widths that are worth a compilation for this many seeds a device, the widest first:
+    ⌈seeds/k⌉ for k = 1, 2, 3 … chunks.
+
+    Every width between two of these takes as many chunks as the narrower one, with more copies.
+    """
+    return list(dict.fromkeys(-(-seeds // chunks) for chunks in range(1, seeds + 1)))
+
+
 def select(state: PyTree, k: int | slice) -> PyTree:
     """One seed's slice (or several) of a stacked tree."""
     return jax.tree.map(lambda x: x[k], state)
@@ -60,7 +70,7 @@ class Interval:
     state: TrainState
     step: int
     losses: list[dict[str, float]]
-    metrics: list[dict[str, float] | None]
+    metrics: list[dict[MetricName, float] | None]
 
 
 class Program:
@@ -69,7 +79,8 @@ class Program:
     def __init__(
         self, cfg: Config, store: Store, seeds: int, chunk: int | Literal["auto"] | None = None
     ):
-        """`chunk` seeds are in memory at once: all, a number, or the most that fits the device.
+        """`chunk` seeds are in memory at once: all (None), a number, or with "auto" the widest of
+        `even_widths` that fits the device.
 
         Raises BadInput for a chunk below 1 and for what `data` refuses.
         """
@@ -83,9 +94,9 @@ class Program:
         self.stacked = NamedSharding(self.mesh, P("seed"))
 
         train, val, test = data.split(cfg, store)
-        self.release = cfg.train.protocol == "release"
-        # the release protocol's weights have seen the test videos: val has nothing to say any more
-        self.videos = evaluate.Videos(cfg, store, test, [] if self.release else val)
+        self.reload_best = cfg.train.protocol == "reload_best"
+        # reloaded weights have seen the test videos: val has nothing to say any more
+        self.videos = evaluate.Videos(cfg, store, test, [] if self.reload_best else val)
         rows = data.train_data(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
         self.frozen, self.rows, self.windows = jax.device_put(
@@ -99,12 +110,15 @@ class Program:
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
         most = -(-seeds // len(devices))
-        widths = range(most, 0, -1) if chunk == "auto" else [chunk or most]
-        for width in widths:
+        if chunk != "auto":
+            self.layout = Layout(seeds, chunk or most, len(devices))
+            return
+        for width in even_widths(most):
             self.layout = Layout(seeds, width, len(devices))
-            if chunk != "auto" or self._fits():
-                break
-            del self.run_interval
+            if self._fits():
+                return
+            if width > 1:
+                del self.run_interval  # what it was compiled to is for another width
 
     def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> TrainState:
         """The stacked state at step 0. Made outside `shard_map`, and placed."""
@@ -126,10 +140,9 @@ class Program:
         """Shapes of the state as it is saved: the run's own seeds, whatever the devices."""
         return self._abstract_state(self.layout.seeds, SingleDeviceSharding(jax.devices()[0]))
 
-    def _abstract_state(self, count: int, place: jax.sharding.Sharding) -> TrainState:
+    def _abstract_state(self, count: int, sharding: jax.sharding.Sharding) -> TrainState:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
-        state = jax.eval_shape(jax.vmap(self._make_state), keys, keys)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
+        return _placed(jax.eval_shape(jax.vmap(self._make_state), keys, keys), sharding)
 
     def _make_state(self, weight_key: jax.Array, data_key: jax.Array) -> TrainState:
         return one_seed.make_state(self.cfg, self.selections, weight_key, data_key)
@@ -192,27 +205,32 @@ class Program:
             for k in range(self.layout.seeds)
         ]
 
-    def judge(self, params: PyTree) -> list[dict[str, float]]:
+    def judge(self, params: PyTree) -> list[dict[MetricName, float]]:
         """`evaluate.Videos.judge` of each seed."""
         return [self.videos.judge(scores) for scores in self.scores(params)]
 
-    def final_metrics(
-        self, state: TrainState
-    ) -> tuple[dict[str, list[float]], list[dict[str, float]]]:
-        """`{"selection/head/metric": [f per seed]}` on the test videos, and `judge` of the last.
+    def final_scores(self, state: TrainState) -> dict[str, list[evaluate.Scores]]:
+        """{selection: each seed's scores}: of the last weights, and of those selected on val and on
+        test. Each of these weights is scored once.
 
-        Under the release protocol only `test`, and no `judge`: every weight has seen the test
-        videos.
+        Where the best weights are reloaded (`train.protocol`) only "test" is there: every weight
+        has seen the test videos.
         """
-        found: dict[str, list[float]] = {}
-        latest = []
-        for name in self.selections if self.release else ("last", *self.selections):
-            for scores in self.scores(state.params if name == "last" else state.best[name].params):
-                if name == "last":
-                    latest.append(self.videos.judge(scores))
-                for key, value in self.videos.test_metrics(scores).items():
-                    found.setdefault(f"{name}/{key}", []).append(value)
-        return found, latest
+        scores = {} if self.reload_best else {"last": self.scores(state.params)}
+        for selection in self.selections:
+            scores[selection] = self.scores(state.best[selection].params)
+        return scores
+
+    def final_metrics(
+        self, final_scores: Mapping[str, Sequence[evaluate.Scores]]
+    ) -> dict[MetricName, list[float]]:
+        """The metrics of `final_scores` on the test videos, a value a seed."""
+        metrics: dict[MetricName, list[float]] = {}
+        for selection, of_seeds in final_scores.items():
+            for scores in of_seeds:
+                for name, value in self.videos.test_metrics(scores, selection).items():
+                    metrics.setdefault(name, []).append(value)
+        return metrics
 
     def train(self, state: TrainState) -> Iterator[Interval]:
         """Trains on from a state to the last step: an execution an interval, judged after each.
@@ -234,10 +252,10 @@ class Program:
                     f"the loss of seed number {seed} is not finite at step {start + step + 1}; "
                     "lower train.lr"
                 )
-            metrics: list[dict[str, float] | None] = [None] * count
+            metrics: list[dict[MetricName, float] | None] = [None] * count
             if end in self.evaluations:
                 state, metrics = self._evaluate(state)
-            if self.release and end % self.steps_per_epoch == 0:
+            if self.reload_best and end % self.steps_per_epoch == 0:
                 state = self.end_epoch(state)
             means = [{k: float(v[i].mean()) for k, v in losses.items()} for i in range(count)]
             yield Interval(state, end, means, metrics)
@@ -247,19 +265,23 @@ class Program:
         stopped = self.cfg.train.early_stop == "run" and bool(np.all(state.stopped))
         return stopped or int(state.step[0]) == self.steps
 
-    def _evaluate(self, state: TrainState) -> tuple[TrainState, list[dict[str, float] | None]]:
+    def _evaluate(
+        self, state: TrainState
+    ) -> tuple[TrainState, list[dict[MetricName, float] | None]]:
         """The state with the best weights so far; each seed's metrics unless it has stopped."""
-        chosen = f"{self.cfg.eval.select_head}/{self.cfg.eval.metric}"
+        head, metric = self.cfg.eval.select_head, self.cfg.eval.metric
         metrics, stopped = self.judge(state.params), np.asarray(state.stopped)
-        if f"test/{chosen}" not in metrics[0]:
+        if MetricName("test", head, metric) not in metrics[0]:
             raise BadInput(
-                f"eval.select_head is {self.cfg.eval.select_head!r}, which model "
-                f"{self.cfg.model.name} does not have; set eval.select_head=binary"
+                f"eval.select_head is {head!r}, which model {self.cfg.model.name} does not have; "
+                "set eval.select_head=binary"
             )
-        found = {s: [m[f"{s}/{chosen}"] for m in metrics] for s in self.selections}
-        filled = {s: self.layout.fill(jnp.array(v, jnp.float32)) for s, v in found.items()}
-        shown = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
-        return self.keep_best(state, filled), shown
+        selecting = {}
+        for selection in self.selections:
+            values = [of_seed[MetricName(selection, head, metric)] for of_seed in metrics]
+            selecting[selection] = self.layout.fill(jnp.array(values, jnp.float32))
+        running = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
+        return self.keep_best(state, selecting), running
 
 
 def train(
@@ -284,18 +306,22 @@ def abstract_params(cfg: Config, count: int) -> PyTree:
     """Shapes of the weights of `count` seeds, on the first device."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
     params = jax.eval_shape(jax.vmap(lambda key: one_seed.model(cfg).init(cfg, key)), keys)
-    place = SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+    return _placed(params, SingleDeviceSharding(jax.devices()[0]))
+
+
+def _placed(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """The shapes and dtypes of a tree, with where its arrays are to lie."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def score_videos(
     cfg: Config, frozen: Frozen, params: PyTree, store: Store, videos: Sequence[int]
 ) -> list[evaluate.Scores]:
     """Each seed's scores of any videos of a store, from weights stacked over seeds."""
-    wanted = evaluate.Videos(cfg, store, list(videos), [])
+    listed = evaluate.Videos(cfg, store, list(videos), [])
     over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
-    binary, classes = jax.device_get(over_seeds(cfg, frozen, wanted.windows(), params))
+    binary, classes = jax.device_get(over_seeds(cfg, frozen, listed.windows(), params))
     return [
-        wanted.scores(binary[k], None if classes is None else classes[k])
+        listed.scores(binary[k], None if classes is None else classes[k])
         for k in range(len(binary))
     ]

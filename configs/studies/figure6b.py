@@ -2,8 +2,7 @@
 
     python main.py --study figure6b [--data ucf=features/ucf xd=features/xd]
 
-A table, and a drawing where matplotlib is installed. The runs are Table 2's. Cost: two
-runs a store.
+A table and a drawing. The runs are those of Table 2. Cost: two runs a store.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study
@@ -13,8 +12,7 @@ SEMVAD = {"ucf/auc": Figure(87.21, 0.462, 88.48), "xd/ap": Figure(84.66, 1.26, 8
 
 study = Study(
     title="Figure 6b: metric against seed",
-    kind="seeds",
-    runs="table2",
+    each_seed=True,
     rows=(
         Row("vadclip", "VadCLIP", ("model.name=vadclip",), VADCLIP),
         Row("semvad", "SemVAD", ("model.name=semvad",), SEMVAD),

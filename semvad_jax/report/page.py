@@ -4,21 +4,20 @@ One file without anything from elsewhere, and without a script.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from semvad_jax import seeds
 from semvad_jax.detection.detect import head
 from semvad_jax.detection.page import template
+from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import write
-from semvad_jax.report import plots
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings, plots
 from semvad_jax.report.curves import Panel, RunData, run_data, shares
-from semvad_jax.report.summary import BEST_OF, NOTES, Summary, points
-from semvad_jax.statistics import expected_maximum, mean_interval, paired_difference
-from semvad_jax.types import TrainState
+from semvad_jax.report.summary import NOTES, Summary, points
 
 WIDTH, HEIGHT = 1000, 500  # units of a drawing
 COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
@@ -27,19 +26,22 @@ SHADE = (11, 87, 164)  # of a cell that holds its whole row
 
 
 def write_page(
-    run: Path, program: seeds.Program, state: TrainState, summary: Summary, chosen: str | None
+    run: Path,
+    videos: Videos,
+    final_scores: Mapping[str, Sequence[Scores]],
+    summary: Summary,
+    val_head: str | None,
 ) -> None:
     """Writes RUN/report.html and, where matplotlib is installed, RUN/plots/.
 
-    The last weights are shown (under the release protocol those selected on the test videos), the
-    classes and the errors by the head chosen on val, else by the one that --detect uses.
+    `final_scores` are those of `seeds.Program`: each seed's scores, by selection. The last weights
+    are shown (where best weights are reloaded, those selected on the test videos), the classes and
+    the errors by the head chosen on val, else by the one that --detect uses.
     """
-    selection = "test" if program.release else "last"
-    params = state.params if selection == "last" else state.best["test"].params
-    tests = len(program.videos.test)
-    scores = [s.take(0, tests) for s in program.scores(params)]
+    selection = "last" if "last" in final_scores else "test"
+    scores = [videos.test_scores(of_seed) for of_seed in final_scores[selection]]
     pairs = list(zip(summary.weight_seeds, summary.data_seeds, strict=True))
-    data = run_data(run, pairs, program.videos, scores, selection, chosen or head(program.cfg))
+    data = run_data(run, pairs, videos, scores, selection, val_head or head(videos.cfg))
     drawn = plots.available()
     if drawn:
         plots.write_plots(run / "plots", data)
@@ -55,8 +57,8 @@ def render(data: RunData, summary: Summary, drawn: bool) -> str:
         drawn=drawn,
         notes=NOTES,
         columns=_columns(summary),
-        rows=list(dict.fromkeys(tuple(key.split("/")[:2]) for key in summary.metrics)),
-        interval=mean_interval,
+        rows=findings.rows_of(summary.metrics),
+        name=MetricName,
         optimism=_optimism(data, summary),
         best=_best(data, summary),
         drawing=_drawing,
@@ -72,30 +74,25 @@ def _columns(summary: Summary) -> dict[str, str]:
     return {
         metric: name
         for metric, name in COLUMNS.items()
-        if any(key.endswith(f"/{metric}") for key in summary.metrics)
+        if any(name.metric == metric for name in summary.metrics)
     }
 
 
 def _optimism(data: RunData, summary: Summary) -> list[tuple[str, float, str]]:
     """Of each head with val: what selecting on the test videos adds, points, and its interval."""
-    found = []
-    for name in ("binary", "class", "max"):
-        keys = [f"{selection}/{name}/{data.metric}" for selection in ("test", "val")]
-        if all(key in summary.metrics for key in keys):
-            mean, interval = paired_difference(*(summary.metrics[key]["values"] for key in keys))
-            found.append((name, 100 * mean, points(interval)))
-    return found
+    return [
+        (head, 100 * value.mean, points(value.interval))
+        for head, value in findings.optimism_of_heads(summary.metrics, data.metric).items()
+    ]
 
 
 def _best(data: RunData, summary: Summary) -> dict[str, list[tuple[int, float]]]:
     """Of each selection: the expected best of n seeds, per cent; empty for one seed."""
-    found = {}
-    for selection, note in NOTES.items():
-        row = summary.metrics.get(f"{selection}/{data.head}/{data.metric}")
-        if row and len(row["values"]) > 1:
-            best = expected_maximum(row["values"])
-            found[note] = [(n, 100 * float(best[n - 1])) for n in BEST_OF if n <= len(best)]
-    return found
+    rows = findings.expected_best_of_selections(summary.metrics, data.head, data.metric)
+    return {
+        NOTES[selection]: [(n, 100 * best) for n, best in row.items()]
+        for selection, row in rows.items()
+    }
 
 
 def _bars(data: RunData) -> list[tuple[str, int, float, float | None]]:
