@@ -1,5 +1,5 @@
-"""Every command in README and docs is one that the programs take, and runs in a test or says what it
-needs.
+"""Every command in README and docs is one that its program takes, and runs in a test or says what
+it needs. README is short, links lead somewhere, and what is shown as Python runs.
 """
 
 import ast
@@ -169,7 +169,8 @@ def test_the_model_shown_is_the_one_there():
 
 
 def test_every_file_is_on_the_map():
-    written = set(re.findall(r"[\w.]+\.py", (ROOT / "docs" / "files.md").read_text(encoding="utf-8")))
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    written = set(re.findall(r"[\w.]+\.py", text))
     there = [p for name in ("semvad_jax", "featurize") for p in (ROOT / name).rglob("*.py")]
     assert not {path.name for path in there} - written - {"__init__.py"}
 
