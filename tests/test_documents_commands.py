@@ -134,6 +134,7 @@ config = Config(
 """
 
 
+@pytest.mark.slow
 def test_settings_by_another_store(tmp_path, monkeypatch):
     """The documents' settings that no other test trains with, both in one run."""
     monkeypatch.chdir(tmp_path)
