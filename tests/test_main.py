@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,13 +300,3 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_saved(place, tmp_path, m
     assert (
         "cannot write metrics.jsonl: No space left on device; what was saved before stays" in told
     )
-
-
-def test_the_readme_commands_parse():
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip().startswith("python main.py")
-    ]
-    assert lines
-    for line in lines:
-        main.arguments(line.partition("#")[0].split()[2:])
