@@ -190,7 +190,7 @@ def test_ground_truth_where_it_is_known(opened, tmp_path):
     ):
         page = opened(write(tmp_path / "page", scored(truth=truth)))
         assert text in page.inner_text("main")
-        assert page.locator(".lane").count() == 2 * (1 + (truth is not None))
+        assert page.locator(".lane").count() == 2 * (2 + (truth is not None))  # class, events
 
 
 def test_names_and_captions_are_text_whatever_they_hold(opened, tmp_path):

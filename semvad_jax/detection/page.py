@@ -8,22 +8,19 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 
 from semvad_jax.detection.events import Event, Origin
 from semvad_jax.detection.timeline import Timeline, distinct
+from semvad_jax.templates import COLOURS, clock, template
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
 WIDTH, HEIGHT = 1000, 200  # units of the drawing; a score of 1 is as high as HEIGHT
 NORMAL = "#c4c4c4"
-# Okabe and Ito's colours for the colour-blind, without yellow, which is lost on white
-COLOURS = ("#d55e00", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#0072b2")
 PATTERNS = 5  # kinds of hatching; five and six have no divisor in common: 30 looks
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)  # seconds
 SHOWN_CAPTIONS = 3  # of an event in the table; events.json has all
@@ -45,22 +42,6 @@ def address(video: Path, folder: Path) -> str:
     return quote(os.fsencode(os.path.relpath(video, folder)))
 
 
-@cache
-def template(name: str) -> jinja2.Template:
-    """A page's template: everything escaped, nothing undefined."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    compact = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
-    environment.policies["json.dumps_kwargs"] = compact
-    environment.filters["clock"] = clock
-    return environment.get_template(name)
-
-
 def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address: str | None) -> str:
     """The page as HTML; `address` is the video's, None where it is not at hand."""
     looks = _looks(timeline, events)
@@ -70,24 +51,16 @@ def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address:
         origin=origin,
         address=address,
         looks=looks,
-        drawing=_drawing(timeline, looks, origin.threshold.value),
+        drawing=_drawing(timeline, origin.threshold.value),
+        spans_of_looks=_spans(timeline, looks),
         ticks=_ticks(timeline.seconds[-1]),
         truth=_truth(timeline),
         data=_data(timeline),
-        percent=lambda second: f"{100 * second / timeline.seconds[-1]:.3f}%",
+        percent=partial(_percent, timeline),
         shown_captions=SHOWN_CAPTIONS,
         width=WIDTH,
         height=HEIGHT,
     )
-
-
-def clock(second: float) -> str:
-    """Seconds as 1:02.3, with hours where there are any."""
-    tenths = math.floor(10 * second + 0.5)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    tail = f"{rest // 10:02d}.{rest % 10}"
-    return f"{hours}:{minutes:02d}:{tail}" if hours else f"{minutes}:{tail}"
 
 
 def _looks(timeline: Timeline, events: Sequence[Event]) -> dict[str, Look]:
@@ -102,27 +75,36 @@ def _looks(timeline: Timeline, events: Sequence[Event]) -> dict[str, Look]:
     return looks
 
 
-def _drawing(timeline: Timeline, looks: dict[str, Look], threshold: float) -> dict[str, Any]:
-    """SVG path data: an area for every run of snippets of one class, the band of ± SD, the line of
-    the mean; and the threshold's height.
+def _drawing(timeline: Timeline, threshold: float) -> dict[str, Any]:
+    """SVG path data of the mean's line and of the band of ± SD (None for one seed), and the height
+    of the threshold.
     """
     x = [f"{WIDTH * second / timeline.seconds[-1]:.2f}" for second in timeline.seconds]
-    mean = _heights(timeline.mean)
-    areas, start = [], 0
-    for t in range(1, timeline.snippets + 1):
-        if t == timeline.snippets or timeline.named[t] != timeline.named[start]:
-            edge = _steps(x[start : t + 1], mean[start:t])
-            look = looks[timeline.named[start]]
-            areas.append((look, f"M{x[start]} {HEIGHT}L{edge}V{HEIGHT}Z"))
-            start = t
     band = None
     if timeline.sd is not None:
-        above, below = (
-            _heights(np.clip(timeline.mean + side * timeline.sd, 0, 1)) for side in (1, -1)
-        )
+        above = _heights(np.clip(timeline.mean + timeline.sd, 0, 1))
+        below = _heights(np.clip(timeline.mean - timeline.sd, 0, 1))
         band = f"M{_steps(x, above)}L{_steps(x[::-1], below[::-1])}Z"
     (height,) = _heights(np.clip([threshold], 0, 1))
-    return {"areas": areas, "band": band, "line": f"M{_steps(x, mean)}", "threshold": height}
+    return {"mean": f"M{_steps(x, _heights(timeline.mean))}", "band": band, "threshold": height}
+
+
+def _spans(timeline: Timeline, looks: dict[str, Look]) -> list[tuple[Look, list[tuple[str, str]]]]:
+    """Of each class that some snippet has: its look, and where its runs of snippets lie, as (left,
+    width) in per cent of the video.
+    """
+    spans: dict[str, list[tuple[str, str]]] = {}
+    start, seconds = 0, timeline.seconds
+    for end in range(1, timeline.snippets + 1):
+        if end == timeline.snippets or timeline.named[end] != timeline.named[start]:
+            left, width = (_percent(timeline, s) for s in (seconds[start], seconds[end] - seconds[start]))
+            spans.setdefault(timeline.named[start], []).append((left, width))
+            start = end
+    return [(looks[name], runs) for name, runs in spans.items()]
+
+
+def _percent(timeline: Timeline, second: float) -> str:
+    return f"{100 * second / timeline.seconds[-1]:.3f}%"
 
 
 def _heights(values: np.ndarray) -> list[str]:
