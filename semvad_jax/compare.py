@@ -18,7 +18,8 @@ from rich.table import Table
 
 from semvad_jax import checkpoint, evaluate, metrics, run, statistics
 from semvad_jax.files import BadInput
-from semvad_jax.report.summary import NOTES, points, spread
+from semvad_jax.report import findings
+from semvad_jax.report.summary import NOTES, mean_and_sd, points
 from semvad_jax.statistics import Interval, VideoScores
 from semvad_jax.store import Store, Video
 
@@ -214,7 +215,8 @@ def _print(
     console.print("per cent: mean ± SD over seeds")
     table = _table(f"A (n = {len(a.pairs)})", f"B (n = {len(b.pairs)})", "A − B")
     for d in found:
-        cells = _mean_and_sd(d.a), _mean_and_sd(d.b), f"{100 * d.mean:+.2f}"
+        sides = mean_and_sd(findings.spread(d.a)), mean_and_sd(findings.spread(d.b))
+        cells = *sides, f"{100 * d.mean:+.2f}"
         table.add_row(f"{d.head} {d.metric.upper()}", *cells)
     console.print(table)
     console.print("A − B, points: 95 % bootstrap intervals over seeds and over test videos")
@@ -245,9 +247,3 @@ def _p(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _mean_and_sd(values: Sequence[float]) -> str:
-    found = spread(values)
-    sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-    return f"{100 * found['mean']:.2f}{sd}"

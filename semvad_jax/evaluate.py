@@ -13,12 +13,11 @@ from jaxtyping import Array, Float, PyTree
 from semvad_jax.config import Config
 from semvad_jax.data import windows
 from semvad_jax.files import BadInput
-from semvad_jax.metrics import detection_map, frame_ap, frame_auc
+from semvad_jax.metrics import MetricName, detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
 from semvad_jax.store import Store
 from semvad_jax.types import Batch, Frozen, Windows
 
-HEADS = ("binary", "class", "max")
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -48,11 +47,19 @@ class Scores:
     classes: list[Float[np.ndarray, "_ C"]] | None
 
     def head(self, name: str) -> list[Float[np.ndarray, " _"]]:
-        """Anomaly scores by one head; the class head's is 1 − p(normal)."""
+        """Anomaly scores by the binary or the class head, an array [snippets] a video; the class
+        head's score is 1 − p(normal).
+
+        Raises ValueError for a head that these scores do not have. `max` is none: it is the better
+        of two metrics, and scores no snippet.
+        """
         if name == "binary":
             return self.binary
-        assert self.classes is not None
-        return [1 - p[:, 0] for p in self.classes]
+        if name == "class" and self.classes is not None:
+            return [1 - p[:, 0] for p in self.classes]
+        raise ValueError(
+            f"there are no scores by a head {name!r}; these are by {' and '.join(self.heads())}"
+        )
 
     def heads(self) -> tuple[str, ...]:
         return ("binary",) if self.classes is None else ("binary", "class")
@@ -140,53 +147,65 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
     return FrameTruth(np.concatenate(positive), frames, segments, edges)
 
 
-def frame_metrics(scores: Scores, truth: FrameTruth) -> dict[str, float]:
-    """Frame-level AUC and AP, `{"head/metric": fraction}`; head `max` is the better of the two, the
-    paper's protocol.
+def frame_metrics(
+    scores: Scores, truth: FrameTruth, selection: str = "test"
+) -> dict[MetricName, float]:
+    """Frame-level AUC and AP of one seed, fractions, by each head; head `max` is the better of the
+    two, the paper's protocol. `selection` is what the names begin with.
     """
-    found = {}
+    metrics = {}
     for head in scores.heads():
         joined = np.concatenate(scores.head(head))
-        found[f"{head}/auc"] = frame_auc(joined, truth.positive, truth.frames)
-        found[f"{head}/ap"] = frame_ap(joined, truth.positive, truth.frames)
-    return _with_max(found)
+        auc = frame_auc(joined, truth.positive, truth.frames)
+        ap = frame_ap(joined, truth.positive, truth.frames)
+        metrics[MetricName(selection, head, "auc")] = auc
+        metrics[MetricName(selection, head, "ap")] = ap
+    return _with_max(metrics, selection)
 
 
-def video_metrics(scores: Scores, abnormal: np.ndarray) -> dict[str, float]:
-    """Video-level AUC and AP of videos known by label alone; a video's score is its top-k mean, k =
-    ⌊n/16⌋ + 1.
+def video_metrics(
+    scores: Scores, abnormal: np.ndarray, selection: str = "val"
+) -> dict[MetricName, float]:
+    """Video-level AUC and AP of one seed, for V videos known by their label alone; `abnormal` [V] is
+    1 or 0. A video's score is its top-k mean, k = ⌊n/16⌋ + 1.
     """
-    found = {}
+    metrics = {}
     one = np.ones(len(abnormal))
     for head in scores.heads():
         video = np.array(
             [np.sort(s.astype(np.float64))[-(len(s) // 16 + 1) :].mean() for s in scores.head(head)]
         )
-        found[f"{head}/auc"] = frame_auc(video, abnormal.astype(np.float64), one)
-        found[f"{head}/ap"] = frame_ap(video, abnormal.astype(np.float64), one)
-    return _with_max(found)
+        auc = frame_auc(video, abnormal.astype(np.float64), one)
+        ap = frame_ap(video, abnormal.astype(np.float64), one)
+        metrics[MetricName(selection, head, "auc")] = auc
+        metrics[MetricName(selection, head, "ap")] = ap
+    return _with_max(metrics, selection)
 
 
-def _with_max(found: dict[str, float]) -> dict[str, float]:
-    best = {
-        f"max/{m}": max(f for name, f in found.items() if name.endswith(m)) for m in ("auc", "ap")
-    }
-    return found | best
+def _with_max(metrics: dict[MetricName, float], selection: str) -> dict[MetricName, float]:
+    best = {}
+    for metric in ("auc", "ap"):
+        values = [value for name, value in metrics.items() if name.metric == metric]
+        best[MetricName(selection, "max", metric)] = max(values)
+    return metrics | best
 
 
-def class_metrics(scores: Scores, truth: FrameTruth) -> dict[str, float]:
-    """Fine-grained mAP at five IoUs and their mean, by the public evaluator's rules and by clean
-    ones.
+def class_metrics(
+    scores: Scores, truth: FrameTruth, selection: str = "test"
+) -> dict[MetricName, float]:
+    """Fine-grained mAP of one seed at five IoUs and their mean, by the public evaluator's rules and
+    by clean ones; empty without a class head.
     """
     if scores.classes is None:
         return {}
-    found = {}
+    metrics = {}
     protocols: dict[Literal["vadclip", "clean"], str] = {"vadclip": "map", "clean": "map_clean"}
-    for protocol, name in protocols.items():
+    for protocol, metric in protocols.items():
         values = detection_map(scores.classes, truth.segments, list(IOUS), protocol, truth.edges)
-        found[f"class/{name}"] = float(np.mean(values))
-        found |= {f"class/{name}@{iou}": value for iou, value in zip(IOUS, values, strict=True)}
-    return found
+        metrics[MetricName(selection, "class", metric)] = float(np.mean(values))
+        for iou, value in zip(IOUS, values, strict=True):
+            metrics[MetricName(selection, "class", f"{metric}@{iou}")] = value
+    return metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,18 +236,28 @@ class Videos:
         """One seed's scores of these videos from those of their windows."""
         return unpack(self.cfg, self.store, self.test + self.val, binary, classes)
 
-    def judge(self, scores: Scores) -> dict[str, float]:
-        """`{"test/head/metric": f, "val/…": f}` of one seed; val by video labels, where there is
-        any.
-        """
-        tests = len(self.test)
-        found = {"test": frame_metrics(scores.take(0, tests), self.truth)}
-        if self.val:
-            val = scores.take(tests, tests + len(self.val))
-            found["val"] = video_metrics(val, self.val_abnormal)
-        return {f"{part}/{name}": f for part, values in found.items() for name, f in values.items()}
+    def test_scores(self, scores: Scores) -> Scores:
+        """The test videos' part of one seed's scores."""
+        return scores.take(0, len(self.test))
 
-    def test_metrics(self, scores: Scores) -> dict[str, float]:
-        """`{"head/metric": f}` of one seed on the test videos, mAP included."""
-        test = scores.take(0, len(self.test))
-        return frame_metrics(test, self.truth) | class_metrics(test, self.truth)
+    def val_scores(self, scores: Scores) -> Scores:
+        """The val videos' part of one seed's scores."""
+        return scores.take(len(self.test), len(self.test) + len(self.val))
+
+    def judge(self, scores: Scores) -> dict[MetricName, float]:
+        """What one seed's evaluation says: "test/…" at frame level, and, where videos are set
+        aside, "val/…" at video level. The first part names the videos that are judged.
+        """
+        metrics = frame_metrics(self.test_scores(scores), self.truth, "test")
+        if self.val:
+            metrics |= video_metrics(self.val_scores(scores), self.val_abnormal, "val")
+        return metrics
+
+    def test_metrics(self, scores: Scores, selection: str) -> dict[MetricName, float]:
+        """Every metric of one seed on the test videos, mAP included, for weights that were selected
+        by `selection`: last, val or test.
+        """
+        test = self.test_scores(scores)
+        return frame_metrics(test, self.truth, selection) | class_metrics(
+            test, self.truth, selection
+        )

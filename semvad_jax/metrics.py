@@ -18,6 +18,28 @@ DEPTH = 0.6  # how far below a video's peak, as a share of its range, a segment 
 VIDEO_SHARE = 0.7  # of the video's own score in the score of a segment
 
 
+class MetricName(NamedTuple):
+    """Which number of a run is meant: "last/binary/auc" on disk, these three fields in memory.
+
+    This class is the only place where such a text is put together or taken apart.
+    """
+
+    selection: str  # which weights: last, val, test; in metrics.jsonl: which videos, val or test
+    head: str  # binary, class, or max, the better of the two
+    metric: str  # auc, ap, map, map@0.1 … map@0.5, map_clean, map_clean@0.1 … map_clean@0.5
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> "MetricName":
+        """The name that `str` made this text of. Raises ValueError for any other text."""
+        parts = text.split("/")
+        if len(parts) != 3 or not all(parts):
+            raise ValueError(f"{text!r} is not of the form selection/head/metric")
+        return cls(*parts)
+
+
 def frame_auc(scores: Any, positive_frames: Any, frames: Any) -> float:
     """Area under the ROC curve over frames; a pair of tied frames counts one half.
 

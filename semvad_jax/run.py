@@ -28,10 +28,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
+from semvad_jax.evaluate import Scores
 from semvad_jax.files import BadInput, write
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings, transfer
 from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
-from semvad_jax.report import transfer
 from semvad_jax.store.locate import open_store
 from semvad_jax.types import TrainState
 
@@ -86,12 +88,15 @@ def train(
             begun -= clock["wall"]
             tools = (run, meta, saved, console, stop)
             state, clock = _train(program, state, *tools, clock["train"], begun)
-    summary, chosen = _judge(program, state, meta, clock)
+    scores = program.final_scores(state)
+    summary = _summary(program, scores, state, meta, clock)
+    val_head = _val_head(program, scores)
     report.write_summary(run / "summary.json", summary)
-    detection.write_thresholds(run, program, state)
-    run_page.write_page(run, program, state, summary, chosen)
+    if "last" in scores:
+        detection.write_thresholds(run, program.videos, scores["last"])
+    run_page.write_page(run, program.videos, scores, summary, val_head)
     if tell:
-        _tell(console, program, summary, chosen)
+        _tell(console, program, summary, val_head)
     console.print(
         f"{summary.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )
@@ -109,7 +114,7 @@ def _train(
     begun: float,
 ) -> tuple[TrainState, dict[str, float]]:
     cfg = program.cfg
-    shown = f"test/{cfg.eval.select_head}/{cfg.eval.metric}"
+    shown = MetricName("test", cfg.eval.select_head, cfg.eval.metric)
     done, says = int(state.step[0]), ""
     clock = {"wall": 0.0, "train": trained}
     _truncate(run / "metrics.jsonl", done)
@@ -155,9 +160,10 @@ def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None
         if class_map or features.classes != cfg.data.classes:
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
     program, state, meta, clock = restore(run, features)
-    summary, chosen = _judge(program, state, meta, clock)
+    scores = program.final_scores(state)
+    summary = _summary(program, scores, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
-    _tell(Console(), program, summary, chosen)
+    _tell(Console(), program, summary, _val_head(program, scores))
 
 
 def restore(
@@ -209,11 +215,15 @@ def detect(
     print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n{pages}{more}")
 
 
-def _judge(
-    program: seeds.Program, state: TrainState, meta: dict[str, Any], clock: dict[str, float]
-) -> tuple[report.Summary, str | None]:
-    found, latest = program.final_metrics(state)
-    summary = report.Summary(
+def _summary(
+    program: seeds.Program,
+    scores: dict[str, list[Scores]],
+    state: TrainState,
+    meta: dict[str, Any],
+    clock: dict[str, float],
+) -> report.Summary:
+    metrics = program.final_metrics(scores)
+    return report.Summary(
         config=meta["config"],
         model=program.cfg.model.name,
         dataset=meta["dataset"],
@@ -223,17 +233,22 @@ def _judge(
         steps=int(state.step[0]),
         wall_seconds=clock["wall"],
         train_seconds=clock["train"],
-        metrics={name: report.spread(values) for name, values in found.items()},
+        metrics={name: findings.spread(values) for name, values in metrics.items()},
     )
-    return summary, report.val_head(latest, program.cfg.eval.metric)
+
+
+def _val_head(program: seeds.Program, scores: dict[str, list[Scores]]) -> str | None:
+    """The head chosen on val by the last weights; None without val or without two heads."""
+    latest = [program.videos.judge(of_seed) for of_seed in scores.get("last", ())]
+    return findings.head_on_val(latest, program.cfg.eval.metric)
 
 
 def _tell(
-    console: Console, program: seeds.Program, summary: report.Summary, chosen: str | None
+    console: Console, program: seeds.Program, summary: report.Summary, val_head: str | None
 ) -> None:
     metric, select_head = program.cfg.eval.metric, program.cfg.eval.select_head
-    report.print_table(console, summary.title, summary.metrics, chosen)
-    report.print_selection(console, summary.metrics, metric, chosen or select_head, select_head)
+    report.print_table(console, summary.title, summary.metrics, val_head)
+    report.print_selection(console, summary.metrics, metric, val_head or select_head, select_head)
 
 
 def _device() -> str:
@@ -261,7 +276,11 @@ def _append(path: Path, interval: seeds.Interval, meta: dict[str, Any], epoch: i
     pairs = zip(meta["weight_seeds"], meta["data_seeds"], strict=True)
     who = [{"weight_seed": weights, "data_seed": order} for weights, order in pairs]
     rows = zip(who, interval.losses, interval.metrics, strict=True)
-    lines = [json.dumps(at | seed | loss | found) + "\n" for seed, loss, found in rows if found]
+    lines = [
+        json.dumps(at | seed | loss | {str(name): value for name, value in metrics.items()}) + "\n"
+        for seed, loss, metrics in rows
+        if metrics
+    ]
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 

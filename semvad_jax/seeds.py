@@ -23,6 +23,7 @@ from semvad_jax import data, evaluate
 from semvad_jax import train as one_seed
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, TrainState
 
@@ -60,7 +61,7 @@ class Interval:
     state: TrainState
     step: int
     losses: list[dict[str, float]]
-    metrics: list[dict[str, float] | None]
+    metrics: list[dict[MetricName, float] | None]
 
 
 class Program:
@@ -192,27 +193,32 @@ class Program:
             for k in range(self.layout.seeds)
         ]
 
-    def judge(self, params: PyTree) -> list[dict[str, float]]:
+    def judge(self, params: PyTree) -> list[dict[MetricName, float]]:
         """`evaluate.Videos.judge` of each seed."""
         return [self.videos.judge(scores) for scores in self.scores(params)]
 
-    def final_metrics(
-        self, state: TrainState
-    ) -> tuple[dict[str, list[float]], list[dict[str, float]]]:
-        """`{"selection/head/metric": [f per seed]}` on the test videos, and `judge` of the last.
+    def final_scores(self, state: TrainState) -> dict[str, list[evaluate.Scores]]:
+        """{selection: each seed's scores}: of the last weights, and of those selected on val and on
+        test. Each of these weights is scored once.
 
-        Under the release protocol only `test`, and no `judge`: every weight has seen the test
-        videos.
+        Where the best weights are reloaded (`train.protocol`) only "test" is there: every weight
+        has seen the test videos.
         """
-        found: dict[str, list[float]] = {}
-        latest = []
-        for name in self.selections if self.release else ("last", *self.selections):
-            for scores in self.scores(state.params if name == "last" else state.best[name].params):
-                if name == "last":
-                    latest.append(self.videos.judge(scores))
-                for key, value in self.videos.test_metrics(scores).items():
-                    found.setdefault(f"{name}/{key}", []).append(value)
-        return found, latest
+        scores = {} if self.release else {"last": self.scores(state.params)}
+        for selection in self.selections:
+            scores[selection] = self.scores(state.best[selection].params)
+        return scores
+
+    def final_metrics(
+        self, final_scores: dict[str, list[evaluate.Scores]]
+    ) -> dict[MetricName, list[float]]:
+        """The metrics of `final_scores` on the test videos, a value a seed."""
+        metrics: dict[MetricName, list[float]] = {}
+        for selection, of_seeds in final_scores.items():
+            for scores in of_seeds:
+                for name, value in self.videos.test_metrics(scores, selection).items():
+                    metrics.setdefault(name, []).append(value)
+        return metrics
 
     def train(self, state: TrainState) -> Iterator[Interval]:
         """Trains on from a state to the last step: an execution an interval, judged after each.
@@ -234,7 +240,7 @@ class Program:
                     f"the loss of seed number {seed} is not finite at step {start + step + 1}; "
                     "lower train.lr"
                 )
-            metrics: list[dict[str, float] | None] = [None] * count
+            metrics: list[dict[MetricName, float] | None] = [None] * count
             if end in self.evaluations:
                 state, metrics = self._evaluate(state)
             if self.release and end % self.steps_per_epoch == 0:
@@ -247,19 +253,23 @@ class Program:
         stopped = self.cfg.train.early_stop == "run" and bool(np.all(state.stopped))
         return stopped or int(state.step[0]) == self.steps
 
-    def _evaluate(self, state: TrainState) -> tuple[TrainState, list[dict[str, float] | None]]:
+    def _evaluate(
+        self, state: TrainState
+    ) -> tuple[TrainState, list[dict[MetricName, float] | None]]:
         """The state with the best weights so far; each seed's metrics unless it has stopped."""
-        chosen = f"{self.cfg.eval.select_head}/{self.cfg.eval.metric}"
+        head, metric = self.cfg.eval.select_head, self.cfg.eval.metric
         metrics, stopped = self.judge(state.params), np.asarray(state.stopped)
-        if f"test/{chosen}" not in metrics[0]:
+        if MetricName("test", head, metric) not in metrics[0]:
             raise BadInput(
-                f"eval.select_head is {self.cfg.eval.select_head!r}, which model "
-                f"{self.cfg.model.name} does not have; set eval.select_head=binary"
+                f"eval.select_head is {head!r}, which model {self.cfg.model.name} does not have; "
+                "set eval.select_head=binary"
             )
-        found = {s: [m[f"{s}/{chosen}"] for m in metrics] for s in self.selections}
-        filled = {s: self.layout.fill(jnp.array(v, jnp.float32)) for s, v in found.items()}
-        shown = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
-        return self.keep_best(state, filled), shown
+        selecting = {}
+        for selection in self.selections:
+            values = [of_seed[MetricName(selection, head, metric)] for of_seed in metrics]
+            selecting[selection] = self.layout.fill(jnp.array(values, jnp.float32))
+        running = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
+        return self.keep_best(state, selecting), running
 
 
 def train(

@@ -20,6 +20,8 @@ from test_statistics import written_out
 import main
 from semvad_jax import compare, evaluate, statistics, store
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings
 from semvad_jax.report import summary as report
 
 RUNS = {
@@ -83,8 +85,8 @@ def test_scores_are_those_of_the_summary_to_the_digit(last, place):
     ):
         truth = evaluate.frame_truth(judged.store, judged.videos)
         for seed, scores in enumerate(judged.scores):
-            for name, value in evaluate.frame_metrics(scores, truth).items():
-                assert value == values(place, "semvad", f"{selection}/{name}")[seed]
+            for name, value in evaluate.frame_metrics(scores, truth, selection).items():
+                assert value == values(place, "semvad", str(name))[seed]
 
 
 def test_printed_numbers_are_those_of_scipy_and_of_resamples_written_out(last, place, capsys):
@@ -247,7 +249,7 @@ def test_a_run_tells_its_optimism_and_what_a_best_seed_is_worth(place):
 
 def test_the_lines_after_a_table():
     metrics = {
-        f"{s}/binary/ap": report.spread(values)
+        MetricName(s, "binary", "ap"): findings.spread(values)
         for s, values in (("last", [0.5]), ("val", [0.5]), ("test", [0.625]))
     }
     out = io.StringIO()

@@ -13,6 +13,7 @@ import pytest
 import main
 from semvad_jax import config, data, evaluate, seeds, store, train
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
 
 # None has two evaluations within rounding of each other: another compilation would take either.
 SEEDS = [9, 234, 34]
@@ -66,7 +67,7 @@ def one_seed(demo):
 
     def metric(params):
         found = videos.judge(videos.scores(*jax.device_get(score(params))))
-        return max(found["test/binary/auc"], found["test/class/auc"])
+        return max(found[MetricName("test", head, "auc")] for head in ("binary", "class"))
 
     return jax.jit(first), update, metric, data.steps_per_epoch(cfg, rows)
 
@@ -110,14 +111,16 @@ def both(request, demo, one_seed):
 
 def test_the_program_equals_the_plain_loop(both):
     program, state, evaluated, loops = both
-    found, latest = program.final_metrics(state)
-    assert {name.split("/")[0] for name in found} == {"test"} and not latest
+    scores = program.final_scores(state)
+    assert set(scores) == {"test"}
+    found = program.final_metrics(scores)
+    assert {name.selection for name in found} == {"test"}
     for k, (metric, step, params, count, _) in enumerate(loops):
         best = seeds.select(state.best["test"], k)
         assert int(best.step) == step and evaluated[k] == count
         # other compilations round otherwise: a few of thousands of snippets change places
         assert float(best.metric) == pytest.approx(metric, abs=1e-4)
-        assert found["test/max/auc"][k] == pytest.approx(metric, abs=1e-4)
+        assert found[MetricName("test", "max", "auc")][k] == pytest.approx(metric, abs=1e-4)
         for ours, theirs in zip(jax.tree.leaves(best.params), jax.tree.leaves(params), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-2)
 

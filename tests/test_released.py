@@ -14,6 +14,7 @@ import main
 from semvad_jax import data, evaluate, models
 from semvad_jax.config import load, resolve
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
 from semvad_jax.models import convert
 
 CASES = {
@@ -123,10 +124,10 @@ def test_the_command_prints_the_metrics_of_the_weights(released, tmp_path, capsy
     videos = evaluate.Videos(cfg, store, data.split(cfg, store)[2], [])
     score = jax.jit(evaluate.score_windows, static_argnums=0)
     scores = score(cfg, data.frozen(store), videos.windows(), params)
-    found = videos.test_metrics(videos.scores(*jax.device_get(scores)))
+    found = videos.test_metrics(videos.scores(*jax.device_get(scores)), "test")
     assert "weights of weights.safetensors" in printed and "test, optimistic" in printed
     for head in ("binary", "class"):
-        assert f"{100 * found[f'{head}/auc']:.2f}" in printed
+        assert f"{100 * found[MetricName('test', head, 'auc')]:.2f}" in printed
     assert models.model(cfg).__name__.endswith(cfg.model.name)
 
 

@@ -21,7 +21,7 @@ from semvad_jax import run as runs
 from semvad_jax.evaluate import Scores
 from semvad_jax.report import curves as run_data
 from semvad_jax.report import page as run_page
-from semvad_jax.report.summary import Summary
+from semvad_jax.report.summary import read_summary
 from semvad_jax.report.worst import Worst
 from tests import test_video_page
 from tests.test_main import CONFIG, command
@@ -66,7 +66,7 @@ def judged(restored, tmp_path):
 
 
 def summary_of(run):
-    return Summary(**json.loads((run / "summary.json").read_text()))
+    return read_summary(run / "summary.json")
 
 
 def html_of(run):
@@ -81,11 +81,11 @@ def test_the_table_is_summary_json(trained):
     cells = dict(re.findall(r'data-metric="([^"]+)">(.*?)</td>', html_of(trained), re.S))
     summary = summary_of(trained)
     assert {key for key, text in cells.items() if text != "–"} == {
-        key for key in summary.metrics if "@" not in key
+        str(name) for name in summary.metrics if "@" not in name.metric
     }
     for key, text in cells.items():
         if text != "–":
-            x = 100 * np.array(summary.metrics[key]["values"])
+            x = 100 * np.array(summary.metrics[metrics.MetricName.parse(key)].values)
             t = stats.t.interval(0.95, 2, x.mean(), stats.sem(x)) if np.ptp(x) else [x.mean()] * 2
             expected = [x.mean(), x.std(ddof=1), *np.abs(t), x.max()]
             assert numbers(text) == pytest.approx(expected, abs=0.00501), key
@@ -244,7 +244,8 @@ def test_the_weights_shown_are_those_named(
     written(tmp_path, trained, (program, *restored[1:]))
     (data,) = seen
     assert (data.selection, data.head) == (selection, "binary")
-    values = summary_of(trained).metrics[f"{selection}/binary/auc"]["values"]
+    name = metrics.MetricName(selection, "binary", "auc")
+    values = summary_of(trained).metrics[name].values
     areas = np.trapezoid(data.curves[0].lines[0].values / 100, run_data.GRID)
     assert areas == pytest.approx(values, abs=0.005)
 
@@ -269,7 +270,8 @@ def test_plots_are_written_where_matplotlib_is(trained, judged, tmp_path, monkey
 def written(folder, run, restored):
     program, state, _, _ = restored
     shutil.copy(run / "metrics.jsonl", folder / "metrics.jsonl")
-    run_page.write_page(folder, program, state, summary_of(run), None)
+    scores = program.final_scores(state)
+    run_page.write_page(folder, program.videos, scores, summary_of(run), None)
     return html_of(folder)
 
 

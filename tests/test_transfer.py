@@ -12,6 +12,7 @@ import main
 from semvad_jax import config, data, evaluate, seeds, store
 from semvad_jax.evaluate import Scores
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
 from semvad_jax.report import transfer
 from semvad_jax.studies import study
 
@@ -122,10 +123,10 @@ def test_judging_follows_the_map(place, wider, monkeypatch, pairs, columns, kept
     assert any(c == -1 for video in segments for c, _, _ in video)
     for seed, scores in zip(found, of_seeds, strict=True):
         slow = [np.array([columns(p) for p in video]) for video in scores.classes]
-        wanted = evaluate.frame_metrics(scores, truth)
-        wanted = {k: f for k, f in wanted.items() if not k.startswith("max/")}
-        wanted |= evaluate.class_metrics(Scores(scores.binary, slow), restricted)
-        assert wanted["class/map_clean"] > 0
+        wanted = evaluate.frame_metrics(scores, truth, "last")
+        wanted = {name: f for name, f in wanted.items() if name.head != "max"}
+        wanted |= evaluate.class_metrics(Scores(scores.binary, slow), restricted, "last")
+        assert wanted[MetricName("last", "class", "map_clean")] > 0
         assert seed == pytest.approx(wanted)
 
 

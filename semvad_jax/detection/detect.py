@@ -18,9 +18,10 @@ from semvad_jax.detection import events
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, Origin
 from semvad_jax.detection.timeline import Timeline, written
+from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, write
 from semvad_jax.store import Store, Video
-from semvad_jax.types import Frozen, TrainState
+from semvad_jax.types import Frozen
 
 THRESHOLDS = "thresholds.json"  # in RUN/checkpoint
 PRODUCERS = ("visual", "captions", "text")
@@ -45,15 +46,14 @@ def origin(run: Path, cfg: Config, count: int, given: float | None) -> Origin:
     return Origin(str(run), cfg.model.name, count, chosen, threshold)
 
 
-def write_thresholds(run: Path, program: seeds.Program, state: TrainState) -> None:
-    """Keeps with RUN from which score on a snippet is an event, by each head of the last weights.
+def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> None:
+    """Keeps with RUN from which score on a snippet is an event, by each head.
 
-    Nothing is written where no normal video is among val.
+    `scores` are the last weights' scores of `videos`, an entry a seed. Nothing is written where no
+    normal video is among val.
     """
-    videos = program.videos
     normal = np.flatnonzero(videos.val_abnormal == 0) + len(videos.test)
     if len(normal):
-        scores = program.scores(state.params)
         means = {
             name: [_mean([s.head(name)[i] for s in scores]) for i in normal]
             for name in scores[0].heads()

@@ -1,20 +1,23 @@
 """The page of a run: what summary.json says, the run's drawings, and where it is most wrong.
 
-One file that needs nothing from elsewhere and holds no script.
+One file that needs nothing from elsewhere and holds no script. The statistics come from
+report/findings.py and the drawings from report/plots.py; this file puts them on a page.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from markupsafe import Markup
 
+from semvad_jax.detection.detect import head
 from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import write
-from semvad_jax.report import plots
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings, plots
 from semvad_jax.report.curves import Panel, RunData, run_data
-from semvad_jax.report.summary import BEST_OF, NOTES, Summary, points
-from semvad_jax.statistics import expected_maximum, mean_interval, paired_difference
+from semvad_jax.report.summary import NOTES, Summary, points
 from semvad_jax.templates import template
 
 COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
@@ -24,19 +27,21 @@ ROWS = 11  # at most, of the numbers below a drawing
 def write_page(
     run: Path,
     videos: Videos,
-    scores: Sequence[Scores],
+    final_scores: Mapping[str, Sequence[Scores]],
     summary: Summary,
-    head: str,
-    selection: str = "last",
+    val_head: str | None,
 ) -> None:
     """Writes RUN/report.html and the drawings in RUN/plots/.
 
-    `scores` are those of the test videos (whatever follows them is not looked at), one entry a
-    seed, by the weights that `selection` names: "last", or "test" where the run has only weights
-    that were selected on the test videos. The classes and the errors are shown by `head`.
+    `final_scores` are those of `seeds.Program`: each seed's scores, by selection. The last weights
+    are shown (where best weights are reloaded, those selected on the test videos), the classes and
+    the errors by the head chosen on val, else by the one that --detect uses.
     """
-    tests = [of_seed.take(0, len(videos.test)) for of_seed in scores]
-    data = run_data(run, seed_pairs(summary), videos, tests, selection, head)
+    selection = "last" if "last" in final_scores else "test"
+    scores = [videos.test_scores(of_seed) for of_seed in final_scores[selection]]
+    data = run_data(
+        run, seed_pairs(summary), videos, scores, selection, val_head or head(videos.cfg)
+    )
     pictures = plots.write_plots(run / "plots", data)
     write(run / "report.html", render(data, summary, pictures))
 
@@ -50,8 +55,8 @@ def render(data: RunData, summary: Summary, pictures: Mapping[str, str]) -> str:
         pictures={name: Markup(plots.embedded(name, svg)) for name, svg in pictures.items()},
         notes=NOTES,
         columns=_columns(summary),
-        rows=list(dict.fromkeys(tuple(key.split("/")[:2]) for key in summary.metrics)),
-        interval=mean_interval,
+        rows=findings.rows_of(summary.metrics),
+        metric_name=MetricName,
         optimism=_optimism(data, summary),
         best=_best(data, summary),
         shown_rows=_shown_rows,
@@ -66,48 +71,43 @@ def seed_pairs(summary: Summary) -> list[tuple[int, int]]:
 
 
 def _columns(summary: Summary) -> dict[str, str]:
+    """{metric: heading} of the metrics that the run has."""
     return {
-        metric: name
-        for metric, name in COLUMNS.items()
-        if any(key.endswith(f"/{metric}") for key in summary.metrics)
+        metric: heading
+        for metric, heading in COLUMNS.items()
+        if any(name.metric == metric for name in summary.metrics)
     }
 
 
 def _optimism(data: RunData, summary: Summary) -> list[tuple[str, float, str]]:
     """Of each head with val: what selecting on the test videos adds, points, and its interval."""
-    found = []
-    for name in ("binary", "class", "max"):
-        keys = [f"{selection}/{name}/{data.metric}" for selection in ("test", "val")]
-        if all(key in summary.metrics for key in keys):
-            mean, interval = paired_difference(*(summary.metrics[key]["values"] for key in keys))
-            found.append((name, 100 * mean, points(interval)))
-    return found
+    return [
+        (head, 100 * value.mean, points(value.interval))
+        for head, value in findings.optimism_of_heads(summary.metrics, data.metric).items()
+    ]
 
 
 def _best(data: RunData, summary: Summary) -> dict[str, list[tuple[int, float]]]:
     """Of each selection: the expected best of n seeds, per cent; empty for one seed."""
-    found = {}
-    for selection, note in NOTES.items():
-        row = summary.metrics.get(f"{selection}/{data.head}/{data.metric}")
-        if row and len(row["values"]) > 1:
-            best = expected_maximum(row["values"])
-            found[note] = [(n, 100 * float(best[n - 1])) for n in BEST_OF if n <= len(best)]
-    return found
+    rows = findings.expected_best_of_selections(summary.metrics, data.head, data.metric)
+    return {
+        NOTES[selection]: [(n, 100 * best) for n, best in row.items()]
+        for selection, row in rows.items()
+    }
 
 
 def _bars(data: RunData) -> list[tuple[str, int, float, float | None]]:
-    """Name, videos, mean and SD, per cent, of each class."""
+    """Of each class: its name, its videos, and mean and SD of its AUC over seeds, per cent."""
     rows = []
     for bar in data.bars:
-        auc = 100 * np.array(bar.auc)
-        sd = float(auc.std(ddof=1)) if len(auc) > 1 else None
-        rows.append((bar.name, bar.videos, float(auc.mean()), sd))
+        auc = findings.spread([100 * value for value in bar.auc])
+        rows.append((bar.name, bar.videos, auc.mean, auc.sd))
     return rows
 
 
-def _cells(counts: np.ndarray) -> list[list[str]]:
+def _cells(counts: Float[np.ndarray, "C C"]) -> list[list[str]]:
     """The texts of the confusion's cells, row by row."""
-    return [[f"{n:.1f}".removesuffix(".0") if n else "·" for n in row] for row in counts]
+    return [[plots.count_text(n) or "·" for n in row] for row in counts]
 
 
 def _shown_rows(panel: Panel) -> list[int]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from semvad_jax.files import write
 from semvad_jax.report.curves import ClassResult, Panel, RunData, shares
+from semvad_jax.report.findings import spread
 from semvad_jax.templates import BLUE, SKY, VERMILION
 
 if TYPE_CHECKING:
@@ -175,9 +176,8 @@ def _marker(values: np.ndarray) -> str | None:
 def _bars(bars: tuple[ClassResult, ...], axes: "Axes") -> None:
     """Bars get the ids bar-0, bar-1, … from above."""
     for i, bar in enumerate(bars):
-        sd = 100 * np.std(bar.auc, ddof=1) if len(bar.auc) > 1 else None
-        auc = 100 * np.mean(bar.auc)
-        (patch,) = axes.barh(i, auc, xerr=sd, height=0.7, color=SKY, edgecolor="black", capsize=3)
+        auc = spread([100 * value for value in bar.auc])
+        (patch,) = axes.barh(i, auc.mean, xerr=auc.sd, height=0.7, color=SKY, edgecolor="black", capsize=3)
         patch.set_gid(f"bar-{i}")
     axes.axvline(50, linestyle=":", color=CHANCE)
     names = [f"{drawn_name(bar.name)} ({bar.videos})" for bar in bars]
@@ -196,10 +196,9 @@ def _confusion(counts: np.ndarray, classes: tuple[str, ...], axes: "Axes") -> No
         style: dict[str, Any] = {"facecolor": behind, "edgecolor": "#d5d5d5", "linewidth": 0.6}
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, gid=f"cell-{row}-{column}", **style))
-        if counts[row, column]:
-            text = f"{counts[row, column]:.1f}".removesuffix(".0")
-            placed: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
-            axes.text(column, row, text, color=ink, gid=f"count-{row}-{column}", **placed)
+        placed: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "color": ink}
+        text = count_text(counts[row, column])
+        axes.text(column, row, text, gid=f"count-{row}-{column}", **placed)
     names, edge = [drawn_name(name) for name in classes], len(classes) - 0.5
     axes.set_xticks(range(len(classes)), names, rotation=90 if len(classes) > 3 else 0)
     axes.set_yticks(range(len(classes)), names)
@@ -207,6 +206,11 @@ def _confusion(counts: np.ndarray, classes: tuple[str, ...], axes: "Axes") -> No
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set(title="What the class head said", xlabel="said", ylabel="label")
+
+
+def count_text(count: float) -> str:
+    """A cell's mean number of videos, '' where there is none."""
+    return f"{count:.1f}".removesuffix(".0") if count else ""
 
 
 def drawn_name(name: str) -> str:

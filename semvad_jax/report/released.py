@@ -12,6 +12,7 @@ from semvad_jax import evaluate as judging
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput
 from semvad_jax.models import convert
+from semvad_jax.report import findings
 from semvad_jax.report import summary as report
 from semvad_jax.store.locate import open_store
 
@@ -41,6 +42,7 @@ def evaluate(cfg: Config, file: Path) -> None:
     videos = judging.Videos(cfg, store, data.split(cfg, store)[2], [])
     score = jax.jit(judging.score_windows, static_argnums=0)
     scores = videos.scores(*jax.device_get(score(cfg, frozen, videos.windows(), params)))
-    metrics = {f"test/{k}": report.spread([f]) for k, f in videos.test_metrics(scores).items()}
+    values = videos.test_metrics(scores, "test")
+    metrics = {name: findings.spread([value]) for name, value in values.items()}
     title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
     report.print_table(Console(), title, metrics)

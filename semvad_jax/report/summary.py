@@ -1,8 +1,10 @@
-"""What a run says of itself: summary.json and the table."""
+"""What a run says of itself: summary.json, and the tables on the console.
+
+The statistics come from report/findings.py; this file writes them, reads them and prints them.
+"""
 
 import dataclasses
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +13,18 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax.files import write
-from semvad_jax.statistics import Interval, expected_maximum, paired_difference
+from semvad_jax.files import BadInput, read_json, write
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings
+from semvad_jax.report.findings import Metrics, Spread
+from semvad_jax.statistics import Interval
 
-Metrics = Mapping[str, Mapping[str, Any]]  # {"selection/head/metric": `spread` over seeds}
-NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}
-BEST_OF = (1, 2, 3, 5, 10)  # seeds
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample SD (null for one seed), best and the values themselves."""
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": sd, "best": max(values), "values": list(values)}
+NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}  # of each selection
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
-    """The fields of summary.json; metrics are fractions per `selection/head/metric`."""
+class Facts:
+    """The fields of summary.json, all but its metrics."""
 
     config: str
     model: str
@@ -37,75 +34,98 @@ class Summary:
     data_seeds: list[int]
     steps: int
     wall_seconds: float
-    train_seconds: float
-    metrics: dict[str, dict[str, Any]]
+    train_seconds: float  # after compilation
 
     @property
     def title(self) -> str:
+        """The run in a few words: "semvad on ucf, 10 seeds"."""
         seeds = len(self.weight_seeds)
         return f"{self.model} on {self.dataset}, {seeds} seed{'s' * (seeds > 1)}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Summary(Facts):
+    """The fields of summary.json, and of eval.json. Metrics are fractions in [0, 1]."""
+
+    metrics: dict[MetricName, Spread]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written(Facts):
+    """The same, with the names of the metrics as they stand in the file."""
+
+    metrics: dict[str, Spread]
+
+
 def write_summary(path: Path, summary: Summary) -> None:
-    write(path, json.dumps(dataclasses.asdict(summary), indent=2))
-
-
-def val_head(latest: Sequence[Mapping[str, float]], metric: str) -> str | None:
-    """The head with the higher mean video-level metric on val at the last step; None without val or
-    without two heads.
-    """
-    means = {
-        head: statistics.fmean(m[f"val/{head}/{metric}"] for m in latest)
-        for head in ("binary", "class")
-        if any(f"val/{head}/{metric}" in m for m in latest)
+    """Writes summary.json or eval.json, as architecture.md has it."""
+    fields: dict[str, Any] = dict(vars(summary))
+    fields["metrics"] = {
+        str(name): dataclasses.asdict(value) for name, value in summary.metrics.items()
     }
-    return max(means, key=lambda head: means[head]) if len(means) > 1 else None
+    write(path, json.dumps(fields, indent=2))
 
 
-def print_table(console: Console, title: str, metrics: Metrics, chosen: str | None = None) -> None:
-    """Mean ± SD (best) in per cent, a row per selection and head; `chosen` is val's head."""
+def read_summary(path: Path) -> Summary:
+    """The inverse of `write_summary`; fields that it does not know are left out.
+
+    Raises BadInput where the file is missing or damaged.
+    """
+    refusal = "is no summary of a run; main.py --config … --resume writes it again"
+    fields: dict[str, Any] = dict(vars(read_json(path, _Written, refusal)))
+    try:
+        fields["metrics"] = {
+            MetricName.parse(text): value for text, value in fields["metrics"].items()
+        }
+    except ValueError as error:
+        raise BadInput(f"{path} {refusal} ({error})") from None
+    return Summary(**fields)
+
+
+def print_table(
+    console: Console, title: str, metrics: Metrics, val_head: str | None = None
+) -> None:
+    """Mean ± SD (best) in per cent, a row per selection and head, mAP in a table of its own.
+
+    `val_head` is the head chosen on val, and is marked.
+    """
     console.print(f"\n{title}; test videos, per cent: mean ± SD (best)")
-    rows = dict.fromkeys(tuple(key.split("/")[:2]) for key in metrics)
-    _print(console, metrics, {"AUC": "auc", "AP": "ap"}, list(rows), chosen)
-    if any("/map" in key for key in metrics):
-        columns = {"mAP, public rules": "map", "mAP, clean": "map_clean"}
-        _print(console, metrics, columns, [row for row in rows if row[1] == "class"], chosen)
-    if chosen:
-        console.print(f"* {chosen}: the head chosen on val at the last step")
+    rows = findings.rows_of(metrics)
+    _print_metrics(console, metrics, {"auc": "AUC", "ap": "AP"}, rows, val_head)
+    if any(name.metric == "map" for name in metrics):
+        columns = {"map": "mAP, public rules", "map_clean": "mAP, clean"}
+        rows = [(selection, head) for selection, head in rows if head == "class"]
+        _print_metrics(console, metrics, columns, rows, val_head)
+    if val_head:
+        console.print(f"* {val_head}: the head chosen on val at the last step")
 
 
 def print_selection(
     console: Console, metrics: Metrics, metric: str, head: str, select_head: str
 ) -> None:
-    """What selecting weights on the test videos adds, test − val over the same seeds, by head; and
-    what reporting the best of n seeds adds, by selection. Weights were selected by `select_head`,
-    `head` is the headline.
+    """What selecting weights on the test videos adds, by head; and what reporting the best of n
+    seeds adds, by selection.
+
+    The weights were selected by `select_head`; `head` is the one that the run's headline is of.
     """
-    heads = [k.split("/")[1] for k in metrics if k.startswith("val/") and k.endswith(f"/{metric}")]
-    if heads:
+    optimism = findings.optimism_of_heads(metrics, metric)
+    if optimism:
         console.print(
             f"\nSelection optimism, {metric.upper()} of test − val, points (95 % t interval)\n"
             f"Weights were selected by the {select_head} head"
         )
-    for name in heads:
-        values = (
-            metrics[f"{selection}/{name}/{metric}"]["values"] for selection in ("test", "val")
-        )
-        mean, interval = paired_difference(*values)
-        console.print(f"  {name}: {100 * mean:+.2f} ({points(interval)})")
-    rows = {s: metrics[f"{s}/{head}/{metric}"] for s in NOTES if f"{s}/{head}/{metric}" in metrics}
-    seeds = max(len(row["values"]) for row in rows.values())
-    if seeds == 1:
+    for name, value in optimism.items():
+        console.print(f"  {name}: {100 * value.mean:+.2f} ({points(value.interval)})")
+    best = findings.expected_best_of_selections(metrics, head, metric)
+    if not best:
         return
     console.print(f"\nExpected best of n seeds, {head} head, {metric.upper()}, per cent")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("selection", no_wrap=True)
-    shown = [n for n in BEST_OF if n <= seeds]
-    for n in shown:
+    for n in next(iter(best.values())):
         table.add_column(f"n = {n}", justify="right", no_wrap=True)
-    for selection, row in rows.items():
-        best = expected_maximum(row["values"])
-        table.add_row(NOTES[selection], *(f"{100 * best[n - 1]:.2f}" for n in shown))
+    for selection, row in best.items():
+        table.add_row(NOTES[selection], *(f"{100 * value:.2f}" for value in row.values()))
     console.print(table)
 
 
@@ -116,22 +136,43 @@ def points(interval: Interval | None) -> str:
     return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
-def _print(
+def mean_and_sd(value: Spread) -> str:
+    """A metric in per cent: "85.12 ± 0.43"; no SD for one seed."""
+    sd = "" if value.sd is None else f" ± {100 * value.sd:.2f}"
+    return f"{100 * value.mean:.2f}{sd}"
+
+
+def _print_metrics(
     console: Console,
     metrics: Metrics,
     columns: Mapping[str, str],
-    rows: Sequence[tuple[str, ...]],
-    chosen: str | None,
+    rows: Sequence[tuple[str, str]],
+    val_head: str | None,
 ) -> None:
+    """One table; `columns` is {metric: what stands above its column}."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("selection", "head", *columns):
-        table.add_column(name, justify="right" if name in columns else "left", no_wrap=True)
+    for heading in ("selection", "head"):
+        table.add_column(heading, no_wrap=True)
+    for heading in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     for selection, head in rows:
-        cells = [_cell(metrics[f"{selection}/{head}/{m}"]) for m in columns.values()]
-        table.add_row(NOTES[selection], head + (" *" if head == chosen else ""), *cells)
+        values = [metrics[MetricName(selection, head, metric)] for metric in columns]
+        cells = [f"{mean_and_sd(value)} ({100 * value.best:.2f})" for value in values]
+        mark = " *" if head == val_head else ""
+        table.add_row(NOTES[selection], head + mark, *cells)
     console.print(table)
 
 
-def _cell(value: Mapping[str, Any]) -> str:
-    sd = "" if value["sd"] is None else f" ± {100 * value['sd']:.2f}"
-    return f"{100 * value['mean']:.2f}{sd} ({100 * value['best']:.2f})"
+# Names of before, for the files that have not yet moved to findings.py.
+BEST_OF = findings.BEST_OF
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """`findings.spread` as a dict."""
+    return vars(findings.spread(values)) | {"values": list(values)}
+
+
+def val_head(latest: Sequence[Mapping[str, Any]], metric: str) -> str | None:
+    """`findings.head_on_val` of rows of metrics.jsonl as they stand there."""
+    rows = [{MetricName.parse(k): v for k, v in row.items() if "/" in k} for row in latest]
+    return findings.head_on_val(rows, metric)

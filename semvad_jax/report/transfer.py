@@ -17,7 +17,10 @@ from semvad_jax import evaluate as judging
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.evaluate import FrameTruth, Scores
 from semvad_jax.files import BadInput
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings
 from semvad_jax.report import summary as report
+from semvad_jax.report.findings import Spread
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen
 
@@ -93,9 +96,12 @@ def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
 
 def judge(
     cfg: Config, frozen: Frozen, params: PyTree, store: Store, pairs: Pairs | None
-) -> list[dict[str, float]]:
-    """`{"head/metric": fraction}` of each seed on the store's test videos; weights are stacked over
+) -> list[dict[MetricName, float]]:
+    """The metrics of each seed, fractions, on the store's test videos; weights are stacked over
     seeds.
+
+    The weights are the run's last ones. Where the best weights are reloaded (`train.protocol`)
+    these were chosen on the run's test videos, and so they count as `test`.
 
     Without `pairs` by the binary head alone. With them a store's class has the sum of its
     counterparts' probabilities, and mAP is over the classes that have one (normal, as class 0, has
@@ -104,16 +110,17 @@ def judge(
     """
     videos, truth = judged_on(store)
     columns, kept = _counterparts(cfg.data.classes, store.classes, pairs or ())
-    found = []
+    selection = "test" if cfg.train.protocol == "release" else "last"
+    of_seeds = []
     for scores in seeds.score_videos(cfg, frozen, params, store, videos):
         if pairs is None or scores.classes is None:
-            metrics = judging.frame_metrics(Scores(scores.binary, None), truth)
+            metrics = judging.frame_metrics(Scores(scores.binary, None), truth, selection)
         else:
             mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
-            metrics = judging.frame_metrics(mapped, truth)
-            metrics |= judging.class_metrics(mapped, _restricted(truth, kept))
-        found.append({k: f for k, f in metrics.items() if not k.startswith("max/")})
-    return found
+            metrics = judging.frame_metrics(mapped, truth, selection)
+            metrics |= judging.class_metrics(mapped, _restricted(truth, kept), selection)
+        of_seeds.append({name: value for name, value in metrics.items() if name.head != "max"})
+    return of_seeds
 
 
 def evaluate(
@@ -140,30 +147,22 @@ def evaluate(
     summary = run / "summary.json"
     if not summary.is_file():
         raise BadInput(f"{run} is not finished; go on with --resume")
-    trained = json.loads(summary.read_text(encoding="utf-8"))
+    trained = report.read_summary(summary)
     params, _ = checkpoint.last_weights(run, cfg, meta)
-    metrics = over_seeds(cfg, judge(cfg, frozen, params, store, pairs))
-    told = {"dataset": dataset, "device": device, "metrics": metrics}
-    found = report.Summary(**trained | told)
-    report.write_summary(run / "eval.json", found)
+    metrics = over_seeds(judge(cfg, frozen, params, store, pairs))
+    judged = replace(trained, dataset=dataset, device=device, metrics=metrics)
+    report.write_summary(run / "eval.json", judged)
     console = Console(highlight=False, markup=False)
-    title = f"{found.title}, {store.path}, trained on {trained['dataset']}"
+    title = f"{judged.title}, {store.path}, trained on {trained.dataset}"
     report.print_table(console, title, metrics)
     report.print_selection(console, metrics, cfg.eval.metric, "binary", "binary")
-    by_class = any("/class/" in name for name in metrics)
+    by_class = any(name.head == "class" for name in metrics)
     console.print(sentence(cfg, pairs, store.classes, by_class))
 
 
-def over_seeds(cfg: Config, found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    """`judge`'s metrics as summary.json has them, spread over seeds.
-
-    They are of the last weights; under the release protocol these were chosen on the test videos
-    of the run, and so they count as `test`.
-    """
-    selection = "test" if cfg.train.protocol == "release" else "last"
-    return {
-        f"{selection}/{name}": report.spread([seed[name] for seed in found]) for name in found[0]
-    }
+def over_seeds(metrics: Sequence[Mapping[MetricName, float]]) -> dict[MetricName, Spread]:
+    """`judge`'s metrics of each seed, spread over the seeds."""
+    return {name: findings.spread([seed[name] for seed in metrics]) for name in metrics[0]}
 
 
 def _counterparts(

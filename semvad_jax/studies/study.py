@@ -269,7 +269,8 @@ def _transferred(
         cfg = replace(cfg, eval=replace(cfg.eval, crop=target.cfg.eval.crop))
         params, _ = checkpoint.last_weights(source.run, cfg, meta)
         pairs = transfer.class_pairs(cfg.data.classes, features.classes, class_map)
-        metrics = transfer.over_seeds(cfg, transfer.judge(cfg, frozen, params, features, pairs))
+        judged = transfer.over_seeds(transfer.judge(cfg, frozen, params, features, pairs))
+        metrics = {str(name): dict(vars(spread)) for name, spread in judged.items()}
         summary = source.summary | {"dataset": target.summary["dataset"], "metrics": metrics}
         label = f"{source.label} → {target.label}"
         same = ("judged on the store it was trained on",) if source is target else ()
