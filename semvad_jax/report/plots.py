@@ -80,10 +80,11 @@ def write_plots(folder: Path, data: RunData) -> dict[str, str]:
     }
 
 
-def save(
-    folder: Path, name: str, draw: "Draw", size: tuple[float, float] = (5.2, 4.2)
-) -> str:
-    """Writes FOLDER/NAME.png and FOLDER/NAME.svg of what `draw` puts on its axes; returns the SVG."""
+def save(folder: Path, name: str, draw: "Draw", size: tuple[float, float] = (5.2, 4.2)) -> str:
+    """Writes what `draw` puts on empty axes as FOLDER/NAME.png and FOLDER/NAME.svg.
+
+    `size` is the figure's in inches. Returns the SVG.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -177,7 +178,9 @@ def _bars(bars: tuple[ClassResult, ...], axes: "Axes") -> None:
     """Bars get the ids bar-0, bar-1, … from above."""
     for i, bar in enumerate(bars):
         auc = spread([100 * value for value in bar.auc])
-        (patch,) = axes.barh(i, auc.mean, xerr=auc.sd, height=0.7, color=SKY, edgecolor="black", capsize=3)
+        (patch,) = axes.barh(
+            i, auc.mean, xerr=auc.sd, height=0.7, color=SKY, edgecolor="black", capsize=3
+        )
         patch.set_gid(f"bar-{i}")
     axes.axvline(50, linestyle=":", color=CHANCE)
     names = [f"{drawn_name(bar.name)} ({bar.videos})" for bar in bars]
