@@ -25,11 +25,10 @@ from semvad_jax.files import BadInput
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.runtime import Runtime
-    from semvad_jax.studies.study import Study
+    from semvad_jax.studies.study import Options, Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,7 +47,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="extend",
         help="feature store (default: the config's); --study: LABEL=STORE …",
     )
-    add("--out", metavar="DIR", type=Path, help="RUN (default: runs/<config>); --detect's output")
+    add(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="RUN (default: runs/<config>); --detect's output; --study: in place of runs/studies",
+    )
     add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
     add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")
     add(
@@ -138,7 +142,7 @@ def _chunk(text: str) -> int | str:
 def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """(weight seeds, data seeds): the authors' ten, then 1000, 1001, …, unless others are given."""
     count = args.vmap_seeds or len(args.seeds or args.data_seeds or [9])
-    weights = args.seeds or [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
+    weights = args.seeds or config.default_seeds(count)
     orders = args.data_seeds or weights
     if not count == len(weights) == len(orders):
         raise BadInput(
@@ -189,66 +193,77 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def study(args: argparse.Namespace) -> None:
-    from semvad_jax.studies import captions as caption_match
-    from semvad_jax.studies import runtime, study
+    from semvad_jax.studies.captions import CaptionMatch
+    from semvad_jax.studies.find import find_study
+    from semvad_jax.studies.study import OUT, Study
 
-    chosen, name = study.load(args.study), Path(args.study).stem
-    out = args.out or Path("runs") / "studies" / name
-    match chosen:
-        case study.Study():
-            _train_rows(args, chosen, name, out)
-        case caption_match.CaptionMatch():
-            _match_captions(args, chosen, name, out)
-        case runtime.Runtime():
-            _time_stages(args, chosen, name, out)
-        case _:
-            raise BadInput(f"{args.study} must define `study`, a Study, CaptionMatch or Runtime")
+    asked, name = find_study(args.study), Path(args.study).stem
+    home = (args.out or OUT) / name
+    if isinstance(asked, Study):
+        _train_rows(args, asked, name)
+    elif isinstance(asked, CaptionMatch):
+        _match_captions(args, asked, name, home)
+    else:
+        _time_stages(args, asked, name, home)
 
 
-def _train_rows(args: argparse.Namespace, chosen: "Study", name: str, out: Path) -> None:
-    from semvad_jax.studies import study
-    from semvad_jax.studies import table as study_table
+def _train_rows(args: argparse.Namespace, study: "Study", name: str) -> None:
+    from semvad_jax.studies import table, trained
 
     _without(args, "reads finished stores", "weights")
+    options = study_options(args, study)
+    table.tell(study, name, trained.run(study, options), options)
+
+
+def study_options(args: argparse.Namespace, study: "Study") -> "Options":
+    """What the command line asks of a study that trains."""
+    from semvad_jax.studies.study import OUT, Options
+
     if not (args.vmap_seeds or args.seeds or args.data_seeds):
-        args.vmap_seeds = chosen.seeds
-    runs = args.out or out.with_name(chosen.runs or name)
-    given = (args.data or [], args.config, args.set, _seed_pairs(args), args.seed_chunk)
-    results = study.run(chosen, name, runs, *given, args.class_map)
-    study_table.tell(chosen, name, results, args.set, out)
+        args.vmap_seeds = study.seeds
+    weight_seeds, data_seeds = _seed_pairs(args)
+    return Options(
+        data=args.data or [],
+        base=args.config,
+        overrides=args.set,
+        weight_seeds=weight_seeds,
+        data_seeds=data_seeds,
+        chunk=args.seed_chunk,
+        class_map=args.class_map,
+        out=args.out or OUT,
+    )
 
 
-def _match_captions(args: argparse.Namespace, chosen: "CaptionMatch", name: str, out: Path) -> None:
+def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, home: Path) -> None:
     from featurize import producers
-    from semvad_jax.studies import captions as caption_match
-    from semvad_jax.studies import captions_table as caption_match_table
+    from semvad_jax.studies import captions
 
     _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
     encoders = producers.encoders(args.weights)
-    found = caption_match.run(chosen, args.data or [], encoders)
-    caption_match_table.tell(chosen, name, found, out)
+    captions.tell(study, name, captions.run(study, args.data or [], encoders), home)
 
 
-def _time_stages(args: argparse.Namespace, chosen: "Runtime", name: str, out: Path) -> None:
-    from semvad_jax.studies import runtime, runtime_table
+def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Path) -> None:
+    from semvad_jax.studies import runtime, timing
 
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
-    plan = runtime_table.plan(args.data or [], args.config, args.set)
+    plan = runtime.plan(args.data or [], args.config, args.set)
 
     from featurize import runtime as featurizer
 
-    counts = chosen.warm_up, chosen.snippets
-    given = plan.video, plan.features, args.weights
-    video, stages = featurizer.stages(*given, *counts, out / "video")
-    stages.append(runtime.detection(chosen, plan.cfg, plan.features))
-    runtime_table.tell(chosen, name, plan, video.path, video.fps, stages, out)
+    counts = study.warm_up, study.snippets
+    video, stages = featurizer.stages(
+        plan.video, plan.features, args.weights, *counts, home / "video"
+    )
+    stages.append(timing.detection(plan.cfg, plan.features, *counts))
+    runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages), home)
 
 
 def _without(args: argparse.Namespace, why: str, *names: str) -> None:
     """Refuses options that a study has no use for."""
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
-    if given:
-        raise BadInput(f"--study {args.study} {why}; leave out {' and '.join(given)}")
+    useless = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name)]
+    if useless:
+        raise BadInput(f"--study {args.study} {why}; leave out {' and '.join(useless)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

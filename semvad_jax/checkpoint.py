@@ -3,27 +3,50 @@
 ../config.json              the resolved settings
 STEP/state/                 every array of the state by its path's name, first axis the seeds
 frozen.safetensors          class embeddings and text tower
-meta.json                   seeds, chunk width, class names, data set, producers of the features
-thresholds.json             where the run has normal val videos: see events.py
+meta.json                   `Meta`: seeds, chunk width, classes, and the store that was trained on
+thresholds.json             where the run has normal val videos: see detection/events.py
 """
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import safetensors
 import safetensors.flax
 from jaxtyping import PyTree
 
 from semvad_jax import config, seeds
 from semvad_jax.config import Config
-from semvad_jax.files import BadInput, write
+from semvad_jax.files import BadInput, read_json, write
 from semvad_jax.types import Frozen, TrainState
+
+
+@dataclass(frozen=True)
+class Meta:
+    """meta.json: what is known of a run besides its settings and arrays."""
+
+    config: str  # the name of the config file, or of the study's row
+    weight_seeds: list[int]
+    data_seeds: list[int]
+    chunk: int | str | None  # seeds in memory at once; "auto"; None: all
+    dataset: str  # of the store
+    classes: list[str]  # 0 = normal
+    producers: dict[str, Any]  # of the store's features
+    # {file of the store: its checksum}; None for a run that was begun before this was recorded
+    store_sha256: dict[str, str] | None = None
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(weight seed, data seed) of each seed, in the order of the state's first axis."""
+        return list(zip(self.weight_seeds, self.data_seeds, strict=True))
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
@@ -37,25 +60,29 @@ def unflatten(like: PyTree, leaves: Mapping[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
 
 
-def begin(run: Path, cfg: Config, frozen: Frozen, meta: Mapping[str, Any]) -> None:
+def begin(run: Path, cfg: Config, frozen: Frozen, meta: Meta) -> None:
     """Writes what does not change during a run."""
     folder = run / "checkpoint"
     folder.mkdir(parents=True, exist_ok=True)
     # not save_file: what it writes only its owner may read
     write(folder / "frozen.safetensors", safetensors.flax.save(flatten(frozen)))
-    write(folder / "meta.json", json.dumps(meta, indent=2, ensure_ascii=False))
+    known = dataclasses.asdict(meta)
+    if meta.store_sha256 is None:
+        del known["store_sha256"]
+    write(folder / "meta.json", json.dumps(known, indent=2, ensure_ascii=False))
     write(run / "config.json", config.to_json(cfg))
 
 
-def read(run: Path) -> tuple[Config, Frozen, dict[str, Any]]:
-    """Settings, Frozen and meta of a run. Raises BadInput where `run` is none."""
-    folder = run / "checkpoint"
-    for path in (run / "config.json", folder / "meta.json", folder / "frozen.safetensors"):
-        if not path.is_file():
-            raise BadInput(
-                f"{run} is not a run: {path} is missing; give a directory made by main.py --config"
-            )
-    arrays = safetensors.flax.load_file(folder / "frozen.safetensors")
+def read(run: Path) -> tuple[Config, Frozen, Meta]:
+    """Settings, Frozen and Meta of a run. Raises BadInput where `run` is none, and where one of its
+    files is damaged.
+    """
+    cfg, meta = read_config(run), read_meta(run)
+    path = _file(run, "checkpoint/frozen.safetensors")
+    try:
+        arrays = safetensors.flax.load_file(path)
+    except safetensors.SafetensorError:
+        raise BadInput(f"{path} is damaged; train the run again, or take a copy of it") from None
     tower = {k.removeprefix("text_tower."): v for k, v in arrays.items() if "text_tower." in k}
     frozen = Frozen(
         class_caption=arrays.get("class_caption"),
@@ -63,13 +90,35 @@ def read(run: Path) -> tuple[Config, Frozen, dict[str, Any]]:
         class_tokens=arrays.get("class_tokens"),
         text_tower=tower or None,
     )
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return config.from_json((run / "config.json").read_text(encoding="utf-8")), frozen, meta
+    return cfg, frozen, meta
 
 
-def last_weights(run: Path, cfg: Config, meta: Mapping[str, Any]) -> tuple[PyTree, int]:
-    """RUN's last weights, stacked over seeds, and how many seeds these are."""
-    count = len(meta["weight_seeds"])
+def read_config(run: Path) -> Config:
+    """A run's resolved settings. Raises BadInput as `read` does."""
+    return config.read(_file(run, "config.json"))
+
+
+def read_meta(run: Path) -> Meta:
+    """A run's meta.json; no device is touched. Raises BadInput as `read` does."""
+    path = _file(run, "checkpoint/meta.json")
+    return read_json(path, Meta, "is damaged; train the run again, or take a copy of it")
+
+
+def _file(run: Path, name: str) -> Path:
+    path = run / name
+    if not path.is_file():
+        raise BadInput(
+            f"{run} is not a run: {path} is missing; give a directory made by main.py --config"
+        )
+    return path
+
+
+def last_weights(run: Path, cfg: Config, meta: Meta) -> tuple[PyTree, int]:
+    """RUN's last weights, stacked over seeds, and how many seeds these are.
+
+    Raises BadInput as `Checkpoints.restore_params` does.
+    """
+    count = len(meta.weight_seeds)
     with Checkpoints(run) as saved:
         return saved.restore_params(seeds.abstract_params(cfg, count)), count
 
@@ -108,7 +157,7 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, float]]:
-        """The newest state and its clock; `like` gives shapes and places.
+        """The newest state and its clock; `like` gives shapes, dtypes and shardings.
 
         Raises BadInput where there is none, or where the seeds or the model are others.
         """
@@ -117,8 +166,8 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(wanted), clock=ocp.args.JsonRestore()
         )
-        found = self.manager.restore(step, args=items)
-        return unflatten(like, found["state"]), found["clock"]
+        restored = self.manager.restore(step, args=items)
+        return unflatten(like, restored["state"]), restored["clock"]
 
     def restore_params(self, like: PyTree) -> PyTree:
         """The weights alone, of every seed: neither optimiser nor selected weights are read.
@@ -134,8 +183,8 @@ class Checkpoints:
             partial_restore=True,
         )
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            found = reader.restore(self._folder(step), args=args)
-        return unflatten({"params": like}, found)["params"]
+            restored = reader.restore(self._folder(step), args=args)
+        return unflatten({"params": like}, restored)["params"]
 
     def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
         reader = ocp.PyTreeCheckpointHandler()

@@ -1,10 +1,11 @@
 """Two runs side by side on the same test videos: tables, and a sentence on what may be concluded.
 
 The last step's weights are compared, by each head that both runs have (the binary head alone where
-their class lists differ); under the release protocol, which has nothing else, those selected on the
-test videos. A claim rests on the unpaired statistics alone. The interval of paired seeds is shown
-where the runs share them, for ablations that also share initial weights; it decides nothing, so
-that nobody chooses a test after seeing both.
+their class lists differ). Where the best weights were reloaded (train.protocol=reload_best) those
+selected on the test videos are compared, since there are no others. A claim rests on the unpaired
+statistics alone. The interval of paired seeds is shown where the runs share them, for ablations
+that also share initial weights; it decides nothing, so that nobody chooses a test after seeing
+both.
 """
 
 from collections.abc import Sequence
@@ -78,11 +79,10 @@ def compare(run_a: Path, run_b: Path) -> None:
 
     Raises BadInput where one is no run, and where they were judged on other videos or other truth.
     """
-    released = [checkpoint.read(r)[0].train.protocol == "release" for r in (run_a, run_b)]
-    selection = "test" if any(released) else "last"
+    protocols = {checkpoint.read_config(path).train.protocol for path in (run_a, run_b)}
+    selection = "test" if "reload_best" in protocols else "last"
     a, b = judged(run_a, selection), judged(run_b, selection)
-    found = differences(a, b)
-    _print(Console(), a, b, selection, found)
+    _print(Console(), a, b, selection, differences(a, b))
 
 
 def judged(path: Path, selection: str) -> Judged:
@@ -94,7 +94,7 @@ def judged(path: Path, selection: str) -> Judged:
         name=str(path),
         store=program.store,
         videos=program.videos.test,
-        pairs=list(zip(meta["weight_seeds"], meta["data_seeds"], strict=True)),
+        pairs=meta.pairs,
         scores=[scores.take(0, tests) for scores in program.scores(params)],
         metric=program.cfg.eval.metric,
     )
@@ -232,7 +232,7 @@ def _print(
         if d.metric in (a.metric, b.metric):
             console.print(f"\n{conclusion(a.name, b.name, d, len(a.videos))}")
     if selection == "test":
-        console.print("\nThe weights were selected on these very videos (release protocol).")
+        console.print("\nThe weights were selected on these very videos (protocol reload_best).")
 
 
 def _table(*columns: str) -> Table:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import runpy
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -17,10 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, read_json
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
+# {field: {value that it had before: the same value's name now}}; `_today` accepts the old ones
+RENAMED = {"train.protocol": {"release": "reload_best"}}
+AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ class TrainConfig:
     lr: float = UNSET
     weight_decay: float = UNSET
     milestones: tuple[int, ...] = UNSET  # epochs after which the learning rate falls tenfold
-    # release: after every epoch go on from the weights that were best on the test videos
-    protocol: Literal["plain", "release"] = "plain"
-    early_stop: Literal["run", "epoch"] = UNSET  # what `release` ends when nothing gets better
+    # reload_best: after every epoch go on from the weights that were best on the test videos, as
+    # the authors' program does
+    protocol: Literal["plain", "reload_best"] = "plain"
+    early_stop: Literal["run", "epoch"] = UNSET  # what reload_best ends when nothing gets better
     dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters stay float32
 
 
@@ -100,6 +105,11 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
+def default_seeds(count: int) -> list[int]:
+    """The authors' ten seeds, or the first of them, then 1000, 1001, …"""
+    return [*AUTHORS_SEEDS, *range(1000, 1000 + count)][:count]
+
+
 def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads `configs/NAME.py` or a path, applies `section.field=value` overrides, fills unset
     fields from the model's table.
@@ -107,8 +117,8 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
     Raises BadInput for a missing file, an unknown field, a field the model does not have, a value
     of the wrong type or a combination that cannot run.
     """
-    given = str(name_or_path)
-    path = Path(given) if given.endswith(".py") else CONFIGS / f"{given}.py"
+    text = str(name_or_path)
+    path = Path(text) if text.endswith(".py") else CONFIGS / f"{text}.py"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.py")))
         raise BadInput(
@@ -117,6 +127,8 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
     config = runpy.run_path(str(path)).get("config")
     if not isinstance(config, Config):
         raise BadInput(f"{path} must define `config = Config(...)`")
+    for name in RENAMED:
+        config = _assign(config, [(name, _fields(config)[name])])
     assignments = [_parse(text) for text in overrides]
     config = _assign(config, assignments)
     row = _table(config)
@@ -139,14 +151,14 @@ def resolve(cfg: Config, store: Any) -> Config:
     """
     tower = store.class_text.get("text_tower.positional_embedding")
     names = "class_name" if tower is None else "text_tower.text_projection"
-    found: dict[str, Any] = {
+    of_store: dict[str, Any] = {
         "feature_dim": int(store.feature_dim),
         "caption_dim": int(store.caption_dim),
         "classes": tuple(store.classes),
         "text_dim": store.class_text[names].shape[1],
         "text_tower": 0 if tower is None else tower.shape[1],
     }
-    for name, value in found.items():
+    for name, value in of_store.items():
         asked = getattr(cfg.data, name)
         if asked and asked != value:
             raise BadInput(
@@ -156,7 +168,7 @@ def resolve(cfg: Config, store: Any) -> Config:
             )
     if isinstance(cfg.eval.crop, int) and not any(v.crops > cfg.eval.crop for v in store.videos):
         cfg = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop=0))
-    return dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, **found))
+    return dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, **of_store))
 
 
 def to_json(cfg: Config) -> str:
@@ -164,10 +176,24 @@ def to_json(cfg: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`; raises BadInput for unknown fields or wrong types."""
+    """The inverse of `to_json`. Fields that there are no more are left out, and fields that were
+    not there yet have their defaults. Raises BadInput for values of a wrong type.
+    """
+    return _from_sections(json.loads(text))
+
+
+def read(path: Path) -> Config:
+    """The settings in a RUN's config.json; raises BadInput where it is damaged."""
+    refusal = "does not hold a run's settings; take a copy of the run's file, or train it again"
+    return _from_sections(read_json(path, dict[str, dict[str, Any]], refusal))
+
+
+def _from_sections(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     config = Config()
-    for section, fields in json.loads(text).items():
-        config = _assign(config, [(f"{section}.{name}", value) for name, value in fields.items()])
+    known = _fields(config)
+    for section, fields in sections.items():
+        values = {f"{section}.{name}": value for name, value in fields.items()}
+        config = _assign(config, [(name, v) for name, v in values.items() if name in known])
     return config
 
 
@@ -186,7 +212,7 @@ def _table(config: Config) -> Mapping[str, Any]:
     if row is None:
         known = ", ".join(sorted({p for _, p in rows}))
         raise BadInput(f"model {name} has no preset {preset!r}; model.preset takes one of: {known}")
-    if config.train.protocol == "release":
+    if config.train.protocol == "reload_best":
         row = row | {"eval.select_head": "max"}  # the better of the two heads is part of it
     return row
 
@@ -214,24 +240,40 @@ def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
             raise BadInput(
                 f"no config field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
+        value = _today(name, value)
         section, _, leaf = name.partition(".")
         part = getattr(config, section)
-        kind = typing.get_type_hints(type(part))[leaf]
+        annotation = typing.get_type_hints(type(part))[leaf]
         try:
             part = dataclasses.replace(
-                part, **{leaf: None if value is None else _convert(value, kind)}
+                part, **{leaf: None if value is None else _convert(value, annotation)}
             )
         except (ValueError, TypeError):
             raise BadInput(
-                f"config field {name} cannot be {value!r}: it takes {_describe(kind)}"
+                f"config field {name} cannot be {value!r}: it takes {_describe(annotation)}"
             ) from None
         config = dataclasses.replace(config, **{section: part})
     return config
 
 
-def _convert(value: Any, kind: Any) -> Any:
+_told_once: set[str] = set()  # sentences that this process has printed
+
+
+def _today(name: str, value: Any) -> Any:
+    """The value under today's name; an old name is told once on stderr."""
+    renamed = RENAMED.get(name, {})
+    if not isinstance(value, str) or value not in renamed:
+        return value
+    sentence = f"note: {name}={value} is called {name}={renamed[value]} now"
+    if sentence not in _told_once:
+        _told_once.add(sentence)
+        print(sentence, file=sys.stderr)
+    return renamed[value]
+
+
+def _convert(value: Any, annotation: Any) -> Any:
     """`value` (text, or what JSON gives) as the field's type; ValueError where it is not one."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         if value in args:
             return value
@@ -248,26 +290,28 @@ def _convert(value: Any, kind: Any) -> Any:
             else value
         )
         return tuple(_convert(p.strip() if isinstance(p, str) else p, args[0]) for p in parts)
-    elif kind is bool:
+    elif annotation is bool:
         if str(value).lower() in ("true", "false"):
             return str(value).lower() == "true"
-    elif kind in (int, float) and not isinstance(value, bool):
-        if kind(value) == float(value):
-            return kind(value)
-    elif kind is str and isinstance(value, str):
+    elif annotation in (int, float) and not isinstance(value, bool):
+        if annotation(value) == float(value):
+            return annotation(value)
+    elif annotation is str and isinstance(value, str):
         return value
     raise ValueError(value)
 
 
-def _describe(kind: Any) -> str:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+def _describe(annotation: Any) -> str:
+    """What a field of this type takes, for a sentence."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return " or ".join(map(repr, args))
     if origin is types.UnionType or origin is typing.Union:
         return " or ".join(map(_describe, args))
     if origin is tuple:
         return f"a comma-separated list of {args[0].__name__}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return words[annotation]
 
 
 def _check(cfg: Config) -> None:

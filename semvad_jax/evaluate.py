@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from semvad_jax.config import Config
-from semvad_jax.data import windows
+from semvad_jax.data import split, windows
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName, detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
@@ -166,8 +166,8 @@ def frame_metrics(
 def video_metrics(
     scores: Scores, abnormal: np.ndarray, selection: str = "val"
 ) -> dict[MetricName, float]:
-    """Video-level AUC and AP of one seed, for V videos known by their label alone; `abnormal` [V] is
-    1 or 0. A video's score is its top-k mean, k = ⌊n/16⌋ + 1.
+    """Video-level AUC and AP of one seed, for V videos known by their label alone. `abnormal` [V]
+    is 1 or 0. A video's score is its top-k mean, k = ⌊n/16⌋ + 1.
     """
     metrics = {}
     one = np.ones(len(abnormal))
@@ -209,6 +209,26 @@ def class_metrics(
 
 
 @dataclasses.dataclass(frozen=True)
+class Counts:
+    """How many videos and frames stand behind a run's numbers."""
+
+    train: int
+    val: int
+    test: int
+    anomalous_frames: int  # of the test videos
+    frames: int  # of the test videos
+
+    def sentence(self) -> str:
+        """For the reader of a run's table."""
+        return f"{self.train} train, {self.val} val and {self.judged()}"
+
+    def judged(self) -> str:
+        """The same for a store that the run was not trained on."""
+        share = f"{self.anomalous_frames:,} of {self.frames:,} frames anomalous"
+        return f"{self.test} test videos; {share}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Videos:
     """The videos that a run is judged by: its test videos, then those set aside as val."""
 
@@ -225,6 +245,15 @@ class Videos:
     def val_abnormal(self) -> np.ndarray:
         videos, normal = self.store.videos, self.store.classes[0]
         return np.array([normal not in videos[i].labels for i in self.val], np.float64)
+
+    def counts(self) -> Counts:
+        """The videos and frames of a run on this store.
+
+        Raises BadInput where the store has no train videos, as `data.split` does.
+        """
+        train, val, _ = split(self.cfg, self.store)
+        positive, frames = self.truth.positive, self.truth.frames
+        return Counts(len(train), len(val), len(self.test), int(positive.sum()), int(frames.sum()))
 
     def windows(self) -> Windows:
         crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]

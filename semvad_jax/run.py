@@ -4,19 +4,20 @@ RUN/config.json    the resolved settings
 RUN/checkpoint/    see checkpoint.py
 RUN/metrics.jsonl  one line per evaluation and seed
 RUN/summary.json   the final metrics; RUN/eval.json: those of the last --eval
-RUN/report.html    the page; RUN/plots/: its drawings, where matplotlib is installed
+RUN/report.html    the page; RUN/plots/: its drawings
 
 Where the run has normal val videos, RUN/checkpoint/thresholds.json: from which score on a snippet
 is an event, for each head.
 """
 
 import contextlib
+import hashlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from semvad_jax import checkpoint, config, seeds, store
+from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
 from semvad_jax.evaluate import Scores
@@ -40,6 +42,47 @@ from semvad_jax.types import TrainState
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
 SHOWN = 5  # pages that --detect names
 STOPPED = 130  # exit status after Ctrl-C or SIGTERM
+DIGITS = 12  # hexadecimal, of a run's identity
+
+
+def identity(
+    store_sha256: Mapping[str, str],
+    cfg: Config,
+    weight_seeds: Sequence[int],
+    data_seeds: Sequence[int],
+) -> str:
+    """What a run is, as 12 hexadecimal digits: the checksums of its store's files, its resolved
+    settings without the store's path, and its seeds. Runs of one identity have the same numbers.
+
+    A setting that the model does not have does not count, so that later versions may add some.
+    """
+    read_back = config.from_json(config.to_json(cfg))  # as RUN/config.json has it: 1 is 1.0
+    settings = {
+        section: {name: value for name, value in fields.items() if value is not None}
+        for section, fields in json.loads(config.to_json(read_back)).items()
+    }
+    del settings["data"]["store"]
+    parts = {
+        "store": dict(store_sha256),
+        "settings": settings,
+        "weight_seeds": list(weight_seeds),
+        "data_seeds": list(data_seeds),
+    }
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def identity_of(run: Path) -> str | None:
+    """The identity of a run on disk; None where it was begun before its store's checksums were
+    recorded: such a run opens, and is never taken as another's.
+
+    Raises BadInput where `run` is none.
+    """
+    meta = checkpoint.read_meta(run)
+    if meta.store_sha256 is None:
+        return None
+    cfg = checkpoint.read_config(run)
+    return identity(meta.store_sha256, cfg, meta.weight_seeds, meta.data_seeds)
 
 
 def train(
@@ -60,16 +103,18 @@ def train(
     features = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     asked_crop = cfg.eval.crop
     cfg = config.resolve(_with_store(cfg, features), features)
-    meta = {
-        "config": name,
-        "weight_seeds": weight_seeds,
-        "data_seeds": data_seeds,
-        "chunk": chunk,
-        "dataset": features.info["dataset"],
-        "classes": list(cfg.data.classes),
-        "producers": features.info["producers"],
-    }
-    _check_run(run, cfg, meta, resume)
+    meta = Meta(
+        config=name,
+        weight_seeds=weight_seeds,
+        data_seeds=data_seeds,
+        chunk=chunk,
+        dataset=features.info["dataset"],
+        classes=list(cfg.data.classes),
+        producers=features.info["producers"],
+        store_sha256=features.info["sha256"],
+    )
+    if (run / "config.json").exists():
+        meta = _resumed(run, cfg, meta, resume)
 
     console, begun = Console(), time.perf_counter()
     if cfg.eval.crop != asked_crop:
@@ -77,6 +122,7 @@ def train(
     console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
     program = seeds.Program(cfg, features, len(weight_seeds), chunk)
     program.compile()
+    console.print(f"compiled in {time.perf_counter() - begun:.1f} s")
     checkpoint.begin(run, cfg, program.frozen, meta)
     with checkpoint.Checkpoints(run) as saved, _stop_requests() as stop:
         if saved.latest() is None:
@@ -86,8 +132,8 @@ def train(
             state = program.adopt(state)
         if not program.finished(state):
             begun -= clock["wall"]
-            tools = (run, meta, saved, console, stop)
-            state, clock = _train(program, state, *tools, clock["train"], begun)
+            training = _Training(run, meta, program, saved, console, stop)
+            state, clock = training.go_on(state, clock["train"], begun)
     scores = program.final_scores(state)
     summary = _summary(program, scores, state, meta, clock)
     val_head = _val_head(program, scores)
@@ -96,98 +142,152 @@ def train(
         detection.write_thresholds(run, program.videos, scores["last"])
     run_page.write_page(run, program.videos, scores, summary, val_head)
     if tell:
-        _tell(console, program, summary, val_head)
+        _tell(console, program, summary, val_head, program.videos.counts().sentence())
     console.print(
         f"{summary.steps} steps, {clock['train']:.0f} s of training after compilation; see {run}"
     )
 
 
-def _train(
-    program: seeds.Program,
-    state: TrainState,
-    run: Path,
-    meta: dict[str, Any],
-    saved: checkpoint.Checkpoints,
-    console: Console,
-    stop: list[int],
-    trained: float,
-    begun: float,
-) -> tuple[TrainState, dict[str, float]]:
-    cfg = program.cfg
+@dataclass
+class _Training:
+    """What a training run works with from its first interval to its last."""
+
+    run: Path
+    meta: Meta
+    program: seeds.Program
+    saved: checkpoint.Checkpoints
+    console: Console
+    stop: list[int]  # signals that asked to stop; empty while none did
+
+    def go_on(
+        self, state: TrainState, trained: float, begun: float
+    ) -> tuple[TrainState, dict[str, float]]:
+        """Trains to the last step, writes metrics.jsonl and saves now and then.
+
+        `trained` are the seconds of training so far, `begun` is the clock's reading at the run's
+        beginning; returned are the last state and the clock. Exits after a request to stop.
+        """
+        program, cfg = self.program, self.program.cfg
+        done = int(state.step[0])
+        clock = {"wall": 0.0, "train": trained}
+        _truncate(self.run / "metrics.jsonl", done)
+        with _Progress(self.console, program.steps, done) as progress:
+            since, last_save = time.perf_counter(), time.perf_counter()
+            for interval in program.train(state):
+                state, now = interval.state, time.perf_counter()
+                clock = {"wall": now - begun, "train": clock["train"] + now - since}
+                _append(self.run / "metrics.jsonl", interval, self.meta, program.steps_per_epoch)
+                progress.show(interval.step, _says(cfg, interval))
+                last = program.finished(state)
+                if last or self.stop or now - last_save > SAVE_SECONDS:
+                    self.saved.save(program.own(state), clock)
+                    last_save = now
+                if self.stop and not last:
+                    progress.stop()
+                    self.console.print(
+                        f"stopped at step {interval.step} of {program.steps} and saved; "
+                        "the same command with --resume goes on from there"
+                    )
+                    sys.exit(STOPPED)
+                since = time.perf_counter()
+        return state, clock
+
+
+def _says(cfg: Config, interval: seeds.Interval) -> str | None:
+    """Loss and selecting metric of an evaluation, means over seeds; None where none was judged."""
     shown = MetricName("test", cfg.eval.select_head, cfg.eval.metric)
-    done, says = int(state.step[0]), ""
-    clock = {"wall": 0.0, "train": trained}
-    _truncate(run / "metrics.jsonl", done)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console) as progress:
-        task = progress.add_task("", total=program.steps, completed=done)
-        since, last_save = time.perf_counter(), time.perf_counter()
-        for interval in program.train(state):
-            state, now = interval.state, time.perf_counter()
-            clock = {"wall": now - begun, "train": clock["train"] + now - since}
-            _append(run / "metrics.jsonl", interval, meta, program.steps_per_epoch)
-            judged = [m[shown] for m in interval.metrics if m]
-            if judged:
-                loss = fmean(x["loss"] for x in interval.losses)
-                says = f"loss {loss:.4f}  {cfg.eval.metric} {100 * fmean(judged):.2f}"
-            progress.update(task, completed=interval.step, description=says)
-            last = program.finished(state)
-            if last or stop or now - last_save > SAVE_SECONDS:
-                saved.save(program.own(state), clock)
-                last_save = now
-            if stop and not last:
-                progress.stop()
-                console.print(
-                    f"stopped at step {interval.step} of {program.steps} and saved; "
-                    "the same command with --resume goes on from there"
-                )
-                sys.exit(STOPPED)
-            since = time.perf_counter()
-    return state, clock
+    judged = [metrics[shown] for metrics in interval.metrics if metrics]
+    if not judged:
+        return None
+    loss = fmean(losses["loss"] for losses in interval.losses)
+    return f"loss {loss:.4f}  {cfg.eval.metric} {100 * fmean(judged):.2f}"
+
+
+class _Progress:
+    """How far training is: a bar on a terminal; in a log, where a bar would print nothing, a line
+    for each evaluation.
+    """
+
+    def __init__(self, console: Console, steps: int, done: int):
+        self.console, self.steps, self.first = console, steps, done
+        self.bar = None
+        if console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.description}"), console=console)
+            self.task = self.bar.add_task("", total=steps, completed=done)
+
+    def __enter__(self) -> "_Progress":
+        self.begun = time.perf_counter()
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Takes the bar from the terminal, so that other lines can be printed."""
+        if self.bar:
+            self.bar.stop()
+
+    def show(self, step: int, says: str | None) -> None:
+        """Tells that a step is done, and what its evaluation says; None where it was not judged."""
+        if self.bar and says is None:
+            self.bar.update(self.task, completed=step)
+        elif self.bar:
+            self.bar.update(self.task, completed=step, description=says)
+        elif says is not None:
+            spent = time.perf_counter() - self.begun
+            left = spent / (step - self.first) * (self.steps - step)
+            line = f"step {step} of {self.steps}  {says}  {_clock(left)} left"
+            self.console.print(line, highlight=False)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None:
     """Judges RUN's checkpoint on its own store, or on `data`: RUN/eval.json.
 
-    Other classes, or a class map: see transfer.py. Raises BadInput for other producers.
+    Other classes, or a class map: see report/transfer.py. Raises BadInput for other producers.
     """
     features = None
     if data is not None:
         cfg, frozen, meta = checkpoint.read(run)
         features = open_store(data)
         detection.check_store(cfg, features)
-        detection.check_producers(run, meta["producers"], features)
+        detection.check_producers(run, meta.producers, features)
         if class_map or features.classes != cfg.data.classes:
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
     program, state, meta, clock = restore(run, features)
     scores = program.final_scores(state)
     summary = _summary(program, scores, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
-    _tell(Console(), program, summary, _val_head(program, scores))
+    counts = program.videos.counts()
+    told = counts.sentence() if data is None else counts.judged()
+    _tell(Console(), program, summary, _val_head(program, scores), told)
 
 
 def restore(
     run: Path, features: store.Store | None = None
-) -> tuple[seeds.Program, TrainState, dict[str, Any], dict[str, float]]:
+) -> tuple[seeds.Program, TrainState, Meta, dict[str, float]]:
     """RUN's last state, its program on its own store or another, its meta and its clock."""
     cfg, _, meta = checkpoint.read(run)
     features = features or open_store(cfg.data.store)
     cfg = config.resolve(_with_store(cfg, features), features)
-    program = seeds.Program(cfg, features, len(meta["weight_seeds"]), meta["chunk"])
+    program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta))
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
-    meta |= {"dataset": features.info["dataset"]}
+    meta = replace(meta, dataset=features.info["dataset"])
     return program, program.adopt(state), meta, clock
 
 
 def producers(run: Path) -> dict[str, Any]:
     """What made the features that RUN was trained on; no device is touched, others may need it."""
-    path = run / "checkpoint" / "meta.json"
-    if not path.is_file():
-        raise BadInput(
-            f"{run} is not a run: {path} is missing; give a directory made by main.py --config"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))["producers"]
+    return checkpoint.read_meta(run).producers
 
 
 def detect(
@@ -206,7 +306,7 @@ def detect(
     cfg, frozen, meta = checkpoint.read(run)
     features = open_store(data)
     detection.check_store(cfg, features)
-    detection.check_producers(run, meta["producers"], features)
+    detection.check_producers(run, meta.producers, features)
     params, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
     written = detection.detect(cfg, frozen, params, features, origin, out, files)
@@ -217,19 +317,19 @@ def detect(
 
 def _summary(
     program: seeds.Program,
-    scores: dict[str, list[Scores]],
+    scores: Mapping[str, Sequence[Scores]],
     state: TrainState,
-    meta: dict[str, Any],
-    clock: dict[str, float],
+    meta: Meta,
+    clock: Mapping[str, float],
 ) -> report.Summary:
     metrics = program.final_metrics(scores)
     return report.Summary(
-        config=meta["config"],
+        config=meta.config,
         model=program.cfg.model.name,
-        dataset=meta["dataset"],
+        dataset=meta.dataset,
         device=_device(),
-        weight_seeds=meta["weight_seeds"],
-        data_seeds=meta["data_seeds"],
+        weight_seeds=meta.weight_seeds,
+        data_seeds=meta.data_seeds,
         steps=int(state.step[0]),
         wall_seconds=clock["wall"],
         train_seconds=clock["train"],
@@ -237,17 +337,22 @@ def _summary(
     )
 
 
-def _val_head(program: seeds.Program, scores: dict[str, list[Scores]]) -> str | None:
+def _val_head(program: seeds.Program, scores: Mapping[str, Sequence[Scores]]) -> str | None:
     """The head chosen on val by the last weights; None without val or without two heads."""
     latest = [program.videos.judge(of_seed) for of_seed in scores.get("last", ())]
     return findings.head_on_val(latest, program.cfg.eval.metric)
 
 
 def _tell(
-    console: Console, program: seeds.Program, summary: report.Summary, val_head: str | None
+    console: Console,
+    program: seeds.Program,
+    summary: report.Summary,
+    val_head: str | None,
+    behind: str,
 ) -> None:
+    """Prints the run's tables; `behind` is the sentence on the videos that they rest on."""
     metric, select_head = program.cfg.eval.metric, program.cfg.eval.select_head
-    report.print_table(console, summary.title, summary.metrics, val_head)
+    report.print_table(console, summary.title, summary.metrics, val_head, behind)
     report.print_selection(console, summary.metrics, metric, val_head or select_head, select_head)
 
 
@@ -260,27 +365,41 @@ def _with_store(cfg: Config, features: store.Store) -> Config:
     return replace(cfg, data=replace(cfg.data, store=str(features.path)))
 
 
-def _check_run(run: Path, cfg: Config, meta: dict[str, Any], resume: bool) -> None:
-    """Nothing is overwritten, and a run goes on only with the settings it was begun with."""
-    if not (run / "config.json").exists():
-        return
+def _chunk(meta: Meta) -> int | Literal["auto"] | None:
+    return "auto" if isinstance(meta.chunk, str) else meta.chunk
+
+
+def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> Meta:
+    """The meta of a run that goes on: nothing is overwritten, and a run goes on only with the
+    settings and the features that it was begun with.
+
+    The store may have moved since, where its checksums are known. A run that was begun before they
+    were recorded keeps none. Raises BadInput for anything else.
+    """
     if not resume:
         raise BadInput(f"{run} already holds a run; go on with --resume, or name another --out")
-    before, _, known = checkpoint.read(run)
-    if before != cfg or any(known[k] != meta[k] for k in ("weight_seeds", "data_seeds", "chunk")):
+    before, known = checkpoint.read_config(run), checkpoint.read_meta(run)
+    if known.store_sha256 is not None:
+        before = replace(before, data=replace(before.data, store=cfg.data.store))
+    same_seeds = known.pairs == meta.pairs and known.chunk == meta.chunk
+    if before != cfg or not same_seeds:
         raise BadInput(f"{run} was begun with other settings; repeat them, or name another --out")
+    if known.store_sha256 not in (None, meta.store_sha256):
+        raise BadInput(
+            f"{run} was begun on other features than those in {cfg.data.store}; give the store "
+            "that it was begun on, or name another --out"
+        )
+    return replace(meta, store_sha256=known.store_sha256)
 
 
-def _append(path: Path, interval: seeds.Interval, meta: dict[str, Any], epoch: int) -> None:
+def _append(path: Path, interval: seeds.Interval, meta: Meta, epoch: int) -> None:
     at = {"step": interval.step, "epoch": interval.step / epoch}
-    pairs = zip(meta["weight_seeds"], meta["data_seeds"], strict=True)
-    who = [{"weight_seed": weights, "data_seed": order} for weights, order in pairs]
-    rows = zip(who, interval.losses, interval.metrics, strict=True)
-    lines = [
-        json.dumps(at | seed | loss | {str(name): value for name, value in metrics.items()}) + "\n"
-        for seed, loss, metrics in rows
-        if metrics
-    ]
+    lines = []
+    for pair, losses, metrics in zip(meta.pairs, interval.losses, interval.metrics, strict=True):
+        if metrics:
+            seed = {"weight_seed": pair[0], "data_seed": pair[1]}
+            by_text = {str(name): value for name, value in metrics.items()}
+            lines.append(json.dumps(at | seed | losses | by_text) + "\n")
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 

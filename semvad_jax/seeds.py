@@ -8,7 +8,7 @@ on the chunk's width alone, not on its company.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Literal
 
@@ -46,6 +46,15 @@ class Layout:
         return jnp.asarray(values)[slot]
 
 
+def even_widths(seeds: int) -> list[int]:
+    """The chunk widths that are worth a compilation for this many seeds a device, the widest first:
+    ⌈seeds/k⌉ for k = 1, 2, 3 … chunks.
+
+    Every width between two of these takes as many chunks as the narrower one, with more copies.
+    """
+    return list(dict.fromkeys(-(-seeds // chunks) for chunks in range(1, seeds + 1)))
+
+
 def select(state: PyTree, k: int | slice) -> PyTree:
     """One seed's slice (or several) of a stacked tree."""
     return jax.tree.map(lambda x: x[k], state)
@@ -70,7 +79,8 @@ class Program:
     def __init__(
         self, cfg: Config, store: Store, seeds: int, chunk: int | Literal["auto"] | None = None
     ):
-        """`chunk` seeds are in memory at once: all, a number, or the most that fits the device.
+        """`chunk` seeds are in memory at once: all (None), a number, or with "auto" the widest of
+        `even_widths` that fits the device.
 
         Raises BadInput for a chunk below 1 and for what `data` refuses.
         """
@@ -84,9 +94,9 @@ class Program:
         self.stacked = NamedSharding(self.mesh, P("seed"))
 
         train, val, test = data.split(cfg, store)
-        self.release = cfg.train.protocol == "release"
-        # the release protocol's weights have seen the test videos: val has nothing to say any more
-        self.videos = evaluate.Videos(cfg, store, test, [] if self.release else val)
+        self.reload_best = cfg.train.protocol == "reload_best"
+        # reloaded weights have seen the test videos: val has nothing to say any more
+        self.videos = evaluate.Videos(cfg, store, test, [] if self.reload_best else val)
         rows = data.train_data(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
         self.frozen, self.rows, self.windows = jax.device_put(
@@ -100,12 +110,15 @@ class Program:
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
         most = -(-seeds // len(devices))
-        widths = range(most, 0, -1) if chunk == "auto" else [chunk or most]
-        for width in widths:
+        if chunk != "auto":
+            self.layout = Layout(seeds, chunk or most, len(devices))
+            return
+        for width in even_widths(most):
             self.layout = Layout(seeds, width, len(devices))
-            if chunk != "auto" or self._fits():
-                break
-            del self.run_interval
+            if self._fits():
+                return
+            if width > 1:
+                del self.run_interval  # what it was compiled to is for another width
 
     def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> TrainState:
         """The stacked state at step 0. Made outside `shard_map`, and placed."""
@@ -204,13 +217,13 @@ class Program:
         Where the best weights are reloaded (`train.protocol`) only "test" is there: every weight
         has seen the test videos.
         """
-        scores = {} if self.release else {"last": self.scores(state.params)}
+        scores = {} if self.reload_best else {"last": self.scores(state.params)}
         for selection in self.selections:
             scores[selection] = self.scores(state.best[selection].params)
         return scores
 
     def final_metrics(
-        self, final_scores: dict[str, list[evaluate.Scores]]
+        self, final_scores: Mapping[str, Sequence[evaluate.Scores]]
     ) -> dict[MetricName, list[float]]:
         """The metrics of `final_scores` on the test videos, a value a seed."""
         metrics: dict[MetricName, list[float]] = {}
@@ -243,7 +256,7 @@ class Program:
             metrics: list[dict[MetricName, float] | None] = [None] * count
             if end in self.evaluations:
                 state, metrics = self._evaluate(state)
-            if self.release and end % self.steps_per_epoch == 0:
+            if self.reload_best and end % self.steps_per_epoch == 0:
                 state = self.end_epoch(state)
             means = [{k: float(v[i].mean()) for k, v in losses.items()} for i in range(count)]
             yield Interval(state, end, means, metrics)

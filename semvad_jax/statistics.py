@@ -88,6 +88,23 @@ def bootstrap_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) 
     return (float(low), float(high)) if np.isfinite([low, high]).all() else None
 
 
+def variance_split(values: np.ndarray) -> dict[str, float]:
+    """SDs of a metric [W, D] that come from the weight seed, the data seed, and the two together.
+
+    Two-way random effects without repetition; an estimate of a variance below 0 counts as 0.
+    """
+    w, d = values.shape
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    rest = values - rows[:, None] - columns[None, :] + values.mean()
+    both = np.sum(rest**2) / ((w - 1) * (d - 1))
+    parts = {
+        "weight seed": max(0.0, rows.var(ddof=1) - both / d),
+        "data seed": max(0.0, columns.var(ddof=1) - both / w),
+        "both together": both,
+    }
+    return {name: float(variance**0.5) for name, variance in parts.items()}
+
+
 class VideoScores(NamedTuple):
     """A run's scores of the test videos' snippets, and what they are judged against."""
 

@@ -14,7 +14,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.models import model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
 
-EVALUATIONS_WITHOUT_BEST = 30  # the release protocol's patience
+EVALUATIONS_WITHOUT_BEST = 30  # the patience of train.protocol=reload_best
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
@@ -39,28 +39,30 @@ def descend(
 def evaluations(cfg: Config, steps: int) -> list[int]:
     """The steps after which a run is evaluated: every `eval.every` of an epoch, and the last.
 
-    The release protocol leaves the last one out: nothing comes of it there. Raises BadInput where
-    it would never evaluate.
+    With `train.protocol=reload_best` the last one is left out: nothing comes of it there. Raises
+    BadInput where it would never evaluate.
     """
     every, last = cfg.eval.every, cfg.train.epochs * steps
     within = range(every + 1, steps + 1, every) if every else [steps]
-    found = {e * steps + s for e in range(cfg.train.epochs) for s in within}
+    inside = {e * steps + s for e in range(cfg.train.epochs) for s in within}
     if cfg.train.protocol == "plain":
-        return sorted(found | {last})
-    if not found:
+        return sorted(inside | {last})
+    if not inside:
         raise BadInput(
             f"eval.every {every} leaves an epoch of {steps} steps without an evaluation, and the "
-            "release protocol goes on from the best one; set eval.every=0 for one at its end"
+            "reload_best protocol goes on from the best one; set eval.every=0 for one at its end"
         )
-    return sorted(found)
+    return sorted(inside)
 
 
 def pauses(cfg: Config, steps: int) -> list[int]:
-    """The steps at which the program stops: evaluations and, under the release protocol, the ends
-    of epochs.
+    """The steps at which the program stops: evaluations and, where the best weights are reloaded
+    (`train.protocol`), the ends of epochs.
     """
-    ends = {e * steps for e in range(1, cfg.train.epochs + 1)}
-    return sorted({*evaluations(cfg, steps)} | (ends if cfg.train.protocol == "release" else set()))
+    steps_to_stop_at = set(evaluations(cfg, steps))
+    if cfg.train.protocol == "reload_best":
+        steps_to_stop_at |= {e * steps for e in range(1, cfg.train.epochs + 1)}
+    return sorted(steps_to_stop_at)
 
 
 def make_state(
@@ -101,7 +103,7 @@ def step(
     (total, parts), grads = value_and_grad(cfg, state.params, frozen, batch, loss_key, state.step)
     old = state.params, state.opt
     new = descend(cfg, steps_per_epoch(cfg, data), grads, state.opt, state.params, state.step)
-    if cfg.train.protocol == "release":
+    if cfg.train.protocol == "reload_best":
         new = _where(state.stopped, old, new)
     params, opt = new
     return replace(state, params=params, opt=opt, step=state.step + 1), {"loss": total} | parts
@@ -128,8 +130,8 @@ def run_interval(
 
 def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""]]) -> TrainState:
     """Keeps the present weights under every selection whose metric is better than before; the first
-    of equals stays. Under the release protocol a seed stops at its 30th evaluation without a better
-    one.
+    of equals stays. With `train.protocol=reload_best` a seed stops at its 30th evaluation without a
+    better one.
     """
     now = {name: Best(metric, state.step, state.params) for name, metric in metrics.items()}
     better = {name: metric > state.best[name].metric for name, metric in metrics.items()}
@@ -144,7 +146,8 @@ def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""
 
 
 def end_epoch(cfg: Config, state: TrainState) -> TrainState:
-    """The release protocol's: go on from the weights best on test, with the moments of the last.
+    """What `train.protocol=reload_best` does after an epoch: goes on from the weights that are best
+    on test, with the optimiser's moments of the last ones.
 
     An early stop that was to end an epoch is over.
     """

@@ -92,4 +92,4 @@ class TrainState:
     key: Array  # raw key data: orders the epochs and draws what a loss draws
     best: dict[str, Best]  # "val" (where videos are set aside) and "test"
     since_best: Int[Array, ""]  # evaluations since the last one that was better on test
-    stopped: Bool[Array, ""]  # early stop, under the release protocol: steps pass without training
+    stopped: Bool[Array, ""]  # early stop of reload_best (train.protocol): steps pass untrained

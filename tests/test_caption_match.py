@@ -14,9 +14,9 @@ from uca import ABSENT, SHARED
 import main
 from semvad_jax import store
 from semvad_jax.files import BadInput
-from semvad_jax.studies import captions as caption_match
-from semvad_jax.studies import sentences, study
+from semvad_jax.studies import captions, cosines, sentences
 from semvad_jax.studies.captions import Pair
+from semvad_jax.studies.find import find_study
 from semvad_jax.studies.sentences import Described, Timed
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,7 @@ def test_weights_are_shared_frames():
     frames = spans(0, 10, 10, 20, 20, 30)
     videos = [video(frames, spans(5, 20)), video(frames[:2], spans()), video(frames[:1], spans())]
     sides = [at([0.8, 0.5, 0.2]), at([0.1, 0.3]), at([0.6])], [at([1.0]), at([]), at([])]
-    found = caption_match.cosines(videos, *sides)
+    found = cosines.cosines(videos, *sides)
     assert found.same == pytest.approx([(5 * 0.8 + 10 * 0.5) / 15])
     assert found.another["another moment"] == pytest.approx([0.2])
     assert found.another["another video"] == pytest.approx([(0.2 + 0.6) / 2])  # a weight a video
@@ -103,7 +103,7 @@ def test_equal_to_a_slow_loop(count):
         videos.append(video(np.stack([edges[:-1], edges[1:]], axis=1), frames))
         captions.append(unit(rng.standard_normal((n, 5))))
         sides.append(unit(rng.standard_normal((m, 5))))
-    found = caption_match.cosines(videos, captions, sides)
+    found = cosines.cosines(videos, captions, sides)
     expected = slow(videos, captions, sides)
     np.testing.assert_array_equal(found.video, expected[0])
     columns = (found.same, *found.another.values(), *found.nearer.values())
@@ -116,7 +116,7 @@ def test_videos_have_one_weight_and_comparisons_are_paired():
     same = np.array([0.9, 0.5, 0.1, 0.3, 0.7])
     other = np.array([0.2, 0.6, 0.1, nan, nan])
     nearer = np.array([1.0, 0.25, 0.5, nan, nan])
-    found = caption_match.compare(same, other, nearer, np.array([4, 4, 7, 7, 8]))
+    found = cosines.compare(same, other, nearer, np.array([4, 4, 7, 7, 8]))
     assert found is not None
     # video 4: 0.7 and 0.4; video 7: 0.1 and 0.1, its second sentence and video 8 have no pair
     assert (found.same, found.other) == pytest.approx((0.4, 0.25))
@@ -125,14 +125,14 @@ def test_videos_have_one_weight_and_comparisons_are_paired():
     assert found.difference_interval == pytest.approx((0.15 - half, 0.15 + half))
     assert found.nearer == pytest.approx((0.625 + 0.5) / 2)
     assert (found.videos, found.sentences) == (2, 3)
-    assert caption_match.compare(same[3:], other[3:], nearer[3:], np.array([0, 1])) is None
+    assert cosines.compare(same[3:], other[3:], nearer[3:], np.array([0, 1])) is None
 
 
 def test_nearer_is_how_often_drawn_captions_are():
     frames = spans(0, 10, 10, 20, 20, 30)
     videos = [video(frames, spans(5, 20)), video(frames[:2], spans()), video(frames[:1], spans())]
     sides = [at([0.8, 0.5, 0.5]), at([0.9, 0.3]), at([0.6])], [at([1.0]), at([]), at([])]
-    found = caption_match.cosines(videos, *sides).nearer
+    found = cosines.cosines(videos, *sides).nearer
     # 0.8 with weight 5 is above 0.5; 0.5 with weight 10 ties
     assert found["another moment"] == pytest.approx([(5 * 1 + 10 * 0.5) / 15])
     # above 0.3 are both (chance 1/4), above 0.6 the first alone (chance 1/2)
@@ -145,7 +145,7 @@ def test_nearer_is_a_half_by_chance_whatever_the_cosines():
     frames = np.stack([edges[:-1], edges[1:]], axis=1)
     videos = [video(frames, spans(0, 20, 32, 64)) for _ in range(2000)]
     captions = [at(rng.beta(0.3, 3, 4)) for _ in videos]  # skewed: means are no half
-    found = caption_match.cosines(videos, captions, [at([1.0, 1.0])] * len(videos))
+    found = cosines.cosines(videos, captions, [at([1.0, 1.0])] * len(videos))
     assert np.mean(found.nearer["another moment"]) == pytest.approx(0.5, abs=0.02)
     assert np.mean(found.nearer["another video"]) == pytest.approx(0.5, abs=0.02)
     means = np.mean(found.same > found.another["another video"])
@@ -157,7 +157,7 @@ def test_a_tie_is_one_despite_rounding():
     a, b = unit(np.array([[0.1 + 0.2, 0.9]])), unit(np.array([[0.3, 0.9]]))
     assert (a != b).any()
     sides = [np.concatenate([a, b])], [unit(np.array([[1.0, 0.3]]))]
-    found = caption_match.cosines([video(frames, spans(0, 10))], *sides)
+    found = cosines.cosines([video(frames, spans(0, 10))], *sides)
     assert found.nearer["another moment"] == [0.5]
 
 
@@ -177,14 +177,14 @@ def planted(order):
 
 
 def test_a_planted_link_is_found_and_goes_with_shuffling():
-    whole = caption_match.measure(planted(lambda rng: np.arange(12)), words_of)
+    whole = cosines.measure(planted(lambda rng: np.arange(12)), words_of)
     for group, n in (("all", 480), ("of the anomaly", 120)):
         found = whole[group]["another moment"]
         assert found is not None and found.difference_interval is not None
         assert found.difference_interval[0] > 0.1
         assert found.nearer > 0.9  # moments reach a little into the neighbours
         assert (found.videos, found.sentences) == (40, n)
-    shuffled = caption_match.measure(planted(lambda rng: rng.permutation(12)), words_of)["all"]
+    shuffled = cosines.measure(planted(lambda rng: rng.permutation(12)), words_of)["all"]
     moment, place = shuffled["another moment"], shuffled["another video"]
     assert moment is not None and moment.difference_interval is not None
     assert moment.difference_interval[0] < 0 < moment.difference_interval[1]
@@ -373,7 +373,7 @@ def test_made_up_pairs(place, capsys):
     told = words(capsys)
     assert "missing" not in told
     assert "a dog barks 0.667 0.5 a dog sleeps" in told and "fire 1.000 0.875 fire" in told
-    found = json.loads((place / "out" / "study.json").read_text())["pairs"]
+    found = json.loads((place / "out" / "mine" / "study.json").read_text())["pairs"]
     assert [pair["cosine"]["words"] for pair in found] == pytest.approx([2 / 3, 1])
     assert found[1]["paper"] == 0.875 and found[0]["human"] == "a dog sleeps"
 
@@ -392,7 +392,7 @@ def test_what_is_told_are_the_numbers(place, capsys):
         "* The paper's figure is of other captions",
     ):
         assert part in told, part
-    (data,) = json.loads((place / "out" / "study.json").read_text())["rows"]
+    (data,) = json.loads((place / "out" / "mine" / "study.json").read_text())["rows"]
     c = data["encoders"]["words"]["all"]["another video"]
     low, high = c["difference_interval"]
     gap = f"{c['difference']:+.3f} ± {(high - low) / 2:.3f}"
@@ -477,10 +477,10 @@ def test_a_clip_tower_is_one_more_encoder(tmp_path):
 
 
 def test_the_papers_pairs_are_where_the_study_looks():
-    chosen = study.load("table4")
+    chosen = find_study("table4")
     assert chosen.paper == 0.77
     assert json.loads(chosen.pairs.read_text())["source"]
-    assert all(isinstance(pair, Pair) for pair in caption_match.read_pairs(chosen.pairs))
+    assert all(isinstance(pair, Pair) for pair in captions.read_pairs(chosen.pairs))
 
 
 # ---- the demo
@@ -518,7 +518,7 @@ def test_the_demo_by_minilm(tmp_path, capsys):
     told = words(capsys)
     assert "60 of 60 test videos have captions and sentences, 215 of them" in told
     assert "minilm-l6" in told and "the paper 0.77*" in told and "A.3) are missing" in told
-    (data,) = json.loads((tmp_path / "study.json").read_text())["rows"]
+    (data,) = json.loads((tmp_path / "table4" / "study.json").read_text())["rows"]
     found = data["encoders"]["minilm-l6"]
     for kind in ("another moment", "another video"):
         assert found["all"][kind]["difference_interval"][0] > 0.1
@@ -563,6 +563,6 @@ def test_uca_and_the_captions_of_ucf_crime(tmp_path):
     assert (counts["cut"], counts["whole_video"]) == (20, 7)
     assert sum(v.anomalous.any() for v in videos) == 140
     # counted words tell already that a caption is of its video, in whatever unit
-    found = caption_match.measure(videos, words_of)["all"]["another video"]
+    found = cosines.measure(videos, words_of)["all"]["another video"]
     assert found is not None and found.difference_interval is not None
     assert found.difference_interval[0] > 0 and found.videos == 286

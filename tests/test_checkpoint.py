@@ -1,5 +1,8 @@
 """What a checkpoint holds and gives back: all seeds, the weights alone, or a refusal."""
 
+import dataclasses
+import json
+import re
 import shutil
 from collections import namedtuple
 
@@ -10,8 +13,19 @@ import pytest
 from stores import make_store
 
 from semvad_jax import checkpoint, config, data, seeds
+from semvad_jax import run as runs
 from semvad_jax.files import BadInput
 
+META = checkpoint.Meta(
+    config="ucf",
+    weight_seeds=[1, 2, 3],
+    data_seeds=[4, 5, 6],
+    chunk=None,
+    dataset="synthetic",
+    classes=["Normal", "Fighting", "Arson"],
+    producers={"vision": "synthetic"},
+    store_sha256={"videos.jsonl": "0" * 64},
+)
 SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8"]
 
 
@@ -25,7 +39,7 @@ def program(tmp_path_factory):
 def saved(program, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     state = program.init([1, 2, 3], [4, 5, 6])
-    checkpoint.begin(run, program.cfg, program.frozen, {"weight_seeds": [1, 2, 3]})
+    checkpoint.begin(run, program.cfg, program.frozen, META)
     with checkpoint.Checkpoints(run) as saved:
         saved.save(program.own(state), {"wall": 2.0, "train": 1.0})
     return run, jax.device_get(program.own(state))
@@ -54,7 +68,7 @@ def test_the_weights_alone_and_one_seed(program, saved):
 def test_what_detection_needs_lies_beside_it(program, saved):
     run, _ = saved
     cfg, frozen, meta = checkpoint.read(run)
-    assert cfg == program.cfg and meta == {"weight_seeds": [1, 2, 3]}
+    assert cfg == program.cfg and meta == META
     np.testing.assert_array_equal(frozen.class_caption, program.frozen.class_caption)
     assert frozen.text_tower is None
 
@@ -67,7 +81,7 @@ def test_a_text_tower_comes_back(tmp_path, program):
     }
     tokens = jnp.ones((3, 77), jnp.int32)
     whole = type(frozen)(frozen.class_caption, frozen.class_name, tokens, tower)
-    checkpoint.begin(tmp_path, program.cfg, whole, {})
+    checkpoint.begin(tmp_path, program.cfg, whole, META)
     _, found, _ = checkpoint.read(tmp_path)
     assert set(found.text_tower) == set(tower) and found.class_tokens.shape == (3, 77)
 
@@ -113,3 +127,53 @@ def test_another_number_of_devices_goes_on_with_the_same_seeds(program, saved):
         found, _ = again.restore(other.saved_state())
     for a, b in zip(jax.tree.leaves(other.adopt(found)), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_of_before_has_no_checksums_and_its_unknown_keys_are_left_out(saved, tmp_path):
+    run = shutil.copytree(saved[0], tmp_path / "run")
+    path = run / "checkpoint" / "meta.json"
+    known = json.loads(path.read_text())
+    del known["store_sha256"]
+    path.write_text(json.dumps(known | {"of_another_version": [1]}))
+    cfg, _, meta = checkpoint.read(run)
+    assert meta == dataclasses.replace(META, store_sha256=None) and runs.identity_of(run) is None
+    settings = json.loads((run / "config.json").read_text())
+    settings["train"]["of_another_version"] = 1
+    (run / "config.json").write_text(json.dumps(settings))
+    assert checkpoint.read_config(run) == cfg
+    checkpoint.begin(run, cfg, checkpoint.read(run)[1], meta)  # as --resume does
+    assert "store_sha256" not in json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("config.json", "config.json does not hold a run's settings"),
+        ("checkpoint/meta.json", "meta.json is damaged"),
+        ("checkpoint/frozen.safetensors", "frozen.safetensors is damaged"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["{", '["a list"]', ""])
+def test_a_damaged_file_is_one_sentence(saved, tmp_path, name, sentence, damage):
+    run = shutil.copytree(saved[0], tmp_path / "run")
+    (run / name).write_text(damage)
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        checkpoint.read(run)
+
+
+def test_a_run_is_known_by_store_settings_and_seeds(program, saved):
+    run, _ = saved
+    cfg = program.cfg
+    store = {"videos.jsonl": "0" * 64}
+    own = runs.identity(store, cfg, [1, 2, 3], [4, 5, 6])
+    assert runs.identity_of(run) == own and re.fullmatch("[0-9a-f]{12}", own)
+    elsewhere = dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, store="/elsewhere"))
+    assert runs.identity(store, elsewhere, [1, 2, 3], [4, 5, 6]) == own
+    slower = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, lr=1e-6))
+    others = [
+        runs.identity({"videos.jsonl": "1" * 64}, cfg, [1, 2, 3], [4, 5, 6]),
+        runs.identity(store, slower, [1, 2, 3], [4, 5, 6]),
+        runs.identity(store, cfg, [1, 3, 2], [4, 5, 6]),
+        runs.identity(store, cfg, [4, 5, 6], [1, 2, 3]),
+    ]
+    assert len({own, *others}) == 5

@@ -27,7 +27,7 @@ from semvad_jax.report import summary as report
 RUNS = {
     "semvad": ["--seeds", "9,234,42"],
     "mil": ["--seeds", "9,234,42", "--model", "mil"],
-    "released": ["--seeds", "7", "--model", "mil", "--set", "train.protocol=release"],
+    "released": ["--seeds", "7", "--model", "mil", "--set", "train.protocol=reload_best"],
 }
 
 

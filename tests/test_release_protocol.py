@@ -1,4 +1,4 @@
-"""The release protocol inside the compiled program against a plain loop over one seed at a time."""
+"""Reloading the best weights in the compiled program, against a plain loop over one seed."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ SEEDS = [9, 234, 34]
 PATIENCE = 3
 SMALL = [
     "model.dim=8", "model.length=16", "model.layers=1", "train.batch=32", "train.epochs=5",
-    "train.lr=5e-4", "train.milestones=4", "eval.every=1", "train.protocol=release",
+    "train.lr=5e-4", "train.milestones=4", "eval.every=1", "train.protocol=reload_best",
 ]  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_a_cadence_that_never_evaluates_is_refused(demo):
     ],
 )
 def test_the_published_cadence(name, steps, expected):
-    cfg = config.load(name, ["train.protocol=release", "model.preset=release"])
+    cfg = config.load(name, ["train.protocol=reload_best", "model.preset=release"])
     assert set(expected) <= set(train.pauses(cfg, steps))
     evaluations = train.evaluations(cfg, steps)
     assert len(evaluations) == cfg.train.epochs * (12 if name == "ucf" else 4)

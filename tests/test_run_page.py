@@ -328,7 +328,7 @@ def test_the_weights_shown_are_those_named(
     trained, tmp_path, restored, monkeypatch, release, selection
 ):
     program = copy.copy(restored[0])
-    program.release = release  # which has no other weights to show
+    program.reload_best = release  # which has no other weights to show
     seen = []
     monkeypatch.setattr(run_page, "render", lambda data, *_: seen.append(data) or "")
     written(tmp_path, trained, (program, *restored[1:]))

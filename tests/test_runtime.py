@@ -18,7 +18,7 @@ import main
 from semvad_jax import config, stopwatch, store
 from semvad_jax.files import BadInput
 from semvad_jax.stopwatch import Measured, Stage
-from semvad_jax.studies import runtime, runtime_table, study
+from semvad_jax.studies import runtime, study, timing
 
 ROOT = Path(__file__).parent.parent
 STUDY = """
@@ -188,30 +188,30 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
 
     features = make_store(tmp_path / "store", lengths=(5, 30), crops=2)
     sizes = ["model.dim=4", "model.length=8", "model.layers=1", "model.window=4"]
-    cfg = study.settings(runtime_table.ROW, "x", features, None, sizes)
+    cfg = study.settings((), "x", features, None, sizes)
     cfg = config.resolve(cfg, features)
-    score, shapes, waits = runtime.evaluate.score_windows, [], []
+    score, shapes, waits = timing.evaluate.score_windows, [], []
 
     def seen(cfg, frozen, windows, params):
         shapes.append((windows.visual.shape, windows.captions.shape, windows.length.shape))
         return score(cfg, frozen, windows, params)
 
     wait = jax.block_until_ready
-    monkeypatch.setattr(runtime.evaluate, "score_windows", seen)
+    monkeypatch.setattr(timing.evaluate, "score_windows", seen)
     monkeypatch.setattr(jax, "block_until_ready", lambda x: waits.append(wait(x)))
-    found = runtime.time_windows(cfg, 2, 3)
+    found = timing.time_windows(cfg, 2, 3)
     assert shapes == [((1, 1, 8, 12), (1, 1, 8, 10), (1, 1))]  # traced once, one window
     assert len(waits) == 5 and len(found.seconds) == 3 and min(found.seconds) > 0
     binary, classes = waits[0]
     assert binary.shape == (1, 1, 8) and classes.shape == (1, 1, 8, 3)
     assert found.device.endswith("cores") and found.device_bytes is None
-    assert runtime.detection(runtime.Runtime("", 1, 1), cfg, features).snippets == 8
+    assert timing.detection(cfg, features, 1, 1).snippets == 8
     # a window of each crop, and the snippets that a short video has of its window
     mean = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop="mean"))
     mean = dataclasses.replace(mean, model=dataclasses.replace(cfg.model, length=32))
-    runtime.time_windows(mean, 0, 1)
+    timing.time_windows(mean, 0, 1)
     assert shapes[-1][0] == (2, 1, 32, 12)
-    assert runtime.detection(runtime.Runtime("", 1, 1), mean, features).snippets == 30
+    assert timing.detection(mean, features, 1, 1).snippets == 30
 
 
 # ---- the table
@@ -219,12 +219,13 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan():
-    return runtime_table.plan([], None, [])
+    return runtime.plan([], None, [])
 
 
 def told(tmp_path, plan, stages, fps=25.0, n=3):
     chosen = runtime.Runtime("A title", n, 1, {"captioner": 1.112})
-    runtime_table.tell(chosen, "runtime", plan, Path("v.mp4"), fps, stages, tmp_path)
+    timed = runtime.Timed(plan, Path("v.mp4"), fps, stages)
+    runtime.tell(chosen, "runtime", timed, tmp_path)
     return json.loads((tmp_path / "study.json").read_text())
 
 
@@ -289,7 +290,7 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     main.main(command(tmp_path))
     shown = words(capsys)
-    found = json.loads((tmp_path / "out" / "study.json").read_text())
+    found = json.loads((tmp_path / "out" / "quick" / "study.json").read_text())
     stages = {stage["stage"]: stage for stage in found["rows"]}
     assert list(stages) == ["decode", "vision", "captioner", "text", "fusion + detection"]
     assert stages["vision"]["model"] == "efficientnet-lite0, a stand-in"
@@ -304,7 +305,9 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
     assert stages["decode"]["host_peak_bytes"] < 0.5 * stages["vision"]["host_peak_bytes"]
     assert stages["fusion + detection"]["snippets_a_call"] == 54  # all that the longest video has
     rendered = Path(found["video"])
-    assert rendered.parent == tmp_path / "out" / "video" and rendered.stat().st_size > 10_000
+    assert (
+        rendered.parent == tmp_path / "out" / "quick" / "video" and rendered.stat().st_size > 10_000
+    )
 
 
 @pytest.mark.slow
@@ -343,7 +346,7 @@ def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, caps
     data = ["--data", f"x={made.path}", f"video={video}", "--set", "model.length=8"]
     weights = ["--weights", f"clip-vit-b16={b16}", f"videollama3-7b={captioner}"]
     main.main(command(tmp_path, *data, *weights, "--set", "model.dim=24"))
-    found = json.loads((tmp_path / "out" / "study.json").read_text())
+    found = json.loads((tmp_path / "out" / "quick" / "study.json").read_text())
     stages = {stage["stage"]: stage for stage in found["rows"]}
     assert found["untimed"] == [] and found["video"] == str(video)
     assert stages["vision"]["model"] == "clip-vit-b16, 10 crops"
@@ -355,11 +358,11 @@ def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, caps
 def test_the_stores_label_or_a_flag_chooses_the_config(tmp_path):
     made = make_store(tmp_path / "store")
     data = [f"fights={made.path}", "video=a=b.mp4"]
-    chosen = runtime_table.plan(data, None, ["model.name=vadclip"])
+    chosen = runtime.plan(data, None, ["model.name=vadclip"])
     assert (chosen.video, chosen.features.path) == (Path("a=b.mp4"), made.path)
     assert (chosen.cfg.model.length, chosen.cfg.model.name) == (24, "vadclip")
-    assert runtime_table.plan(data, "ucf", []).cfg.model.length == 256
-    assert runtime_table.plan(["video=a.mp4"], None, []).features.path == Path("demo")
+    assert runtime.plan(data, "ucf", []).cfg.model.length == 256
+    assert runtime.plan(["video=a.mp4"], None, []).features.path == Path("demo")
 
 
 def test_what_was_made_once_is_not_timed():

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import main
-from semvad_jax.studies import study
+from semvad_jax.studies.find import find_study
+from semvad_jax.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
 OTHER_CAPTIONS = {"table8", "table11"}  # and so other stores
@@ -18,13 +19,13 @@ SMALL = ["--vmap-seeds", "2", "--set", "train.epochs=1"]
 @pytest.mark.parametrize("name", STUDIES)
 def test_in_small(name, tmp_path_factory, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    chosen = study.load(name)
-    trains = isinstance(chosen, study.Study)
-    home = tmp_path_factory.getbasetemp() / "studies" / ((trains and chosen.runs) or name)
-    main.main(["--study", name, "--out", str(home), *(SMALL if trains else [])])
+    chosen = find_study(name)
+    trains = isinstance(chosen, Study)
+    out = tmp_path_factory.getbasetemp() / "studies"
+    main.main(["--study", name, "--out", str(out), *(SMALL if trains else [])])
     told = " ".join(capsys.readouterr().out.split())
     assert chosen.title in told
-    rows = json.loads((home / "study.json").read_text())["rows"]
+    rows = json.loads((out / name / "study.json").read_text())["rows"]
     if trains:
         ours = [row for row in rows if "run" in row]
         assert len(ours) == sum(row.overrides is not None for row in chosen.rows)

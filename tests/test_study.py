@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,16 +13,16 @@ from scipy import stats
 from stores import make_store
 
 import main
-from semvad_jax import config, seeds, store
+from semvad_jax import config, seeds, statistics, store
 from semvad_jax import run as runs
-from semvad_jax.studies import study
-from semvad_jax.studies import table as study_table
+from semvad_jax.studies import study, trained
+from semvad_jax.studies.find import find_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [  # of trained tables
     path
     for path in sorted((ROOT / "configs" / "studies").glob("*.py"))
-    if isinstance(study.load(str(path)), study.Study)
+    if isinstance(find_study(str(path)), study.Study)
 ]
 CONFIG = """
 from semvad_jax.config import *
@@ -57,9 +58,9 @@ def place(tmp_path_factory):
     (place / "tiny.py").write_text(CONFIG)
     for name, more, fields in (
         ("small", VADCLIP, ""),
-        ("drawn", "", 'kind="seeds", runs="small"'),
-        ("pairs", "", 'kind="grid", seeds=2'),
-        ("moved", "", 'kind="transfer"'),
+        ("drawn", "", "each_seed=True"),
+        ("pairs", "", "cross_seeds=True, seeds=2"),
+        ("moved", "", "transfer=True"),
         ("labels", "", "by_label=True, data={}, needs='give --data a=STORE'"),
     ):
         (place / f"{name}.py").write_text(STUDY.format(more=more, fields=fields))
@@ -72,10 +73,20 @@ def command(place, name, out, *more, data=("demo=store",)):
     return [*start, "--data", *given, "--out", str(out), *more]
 
 
+def rows(out, name):
+    """The rows of a study's JSON that have a run, by their name."""
+    found = json.loads((out / name / "study.json").read_text())["rows"]
+    return {row["row"]: row for row in found if "run" in row}
+
+
+def summary_of(row):
+    return json.loads((Path(row["run"]) / "summary.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def small(place):
     """The study, interrupted in its second run, then ended; and which runs the rest trained."""
-    whole, train, trained = seeds.Program.train, runs.train, []
+    whole, train, again = seeds.Program.train, runs.train, []
 
     def interrupted(program, state):
         for interval in whole(program, state):
@@ -84,7 +95,7 @@ def small(place):
             yield interval
 
     def counted(cfg, run, *more, **options):
-        trained.append(run.name)
+        again.append(cfg.model.name)
         train(cfg, run, *more, **options)
 
     argv = command(place, "small", place / "out", "--vmap-seeds", "2")
@@ -92,20 +103,20 @@ def small(place):
         patch.setattr(seeds.Program, "train", interrupted)
         with pytest.raises(SystemExit) as ended:
             main.main(argv)
-    assert ended.value.code == 130 and not (place / "out" / "study.json").exists()
+    assert ended.value.code == 130 and not (place / "out" / "small").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "train", counted)
         main.main(argv)
-    return place / "out", trained
+    return place / "out", again
 
 
 def test_an_interrupted_study_trains_only_what_is_missing(small, place, monkeypatch):
-    out, trained = small
-    assert trained == ["vadclip"]
+    out, again = small
+    assert again == ["vadclip"]
     monkeypatch.setattr(runs, "train", None)
-    before = (out / "study.json").read_bytes()
+    before = (out / "small" / "study.json").read_bytes()
     main.main(command(place, "small", out, "--vmap-seeds", "2", "--resume"))
-    assert (out / "study.json").read_bytes() == before
+    assert (out / "small" / "study.json").read_bytes() == before
 
 
 def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
@@ -113,9 +124,10 @@ def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "small", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    whole = json.loads((out / "small" / "study.json").read_text())["rows"]
+    rows = {row["row"]: row for row in whole}
     for name in ("mil", "vadclip"):
-        summary = json.loads((out / "demo" / name / "summary.json").read_text())
+        summary = summary_of(rows[name])
         assert rows[name]["weight_seeds"] == summary["weight_seeds"] == [9, 234]
         assert {f"{s}/auc" for s in ("last", "val", "test")} <= {
             "/".join(key.split("/")[::2]) for key in rows[name]["metrics"]
@@ -138,19 +150,16 @@ def test_the_numbers_are_the_runs_own(small, place, monkeypatch, capsys):
 
 
 def test_one_head_for_a_table_is_chosen_on_val(small):
-    out, _ = small
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
-    lines = [
-        json.loads(line)
-        for line in (out / "demo" / "vadclip" / "metrics.jsonl").read_text().splitlines()
-    ]
+    found = rows(small[0], "small")
+    path = Path(found["vadclip"]["run"]) / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     means = {
         head: np.mean([line[f"val/{head}/auc"] for line in lines[-2:]])
         for head in ("binary", "class")
     }
     chosen = max(means, key=lambda head: means[head])
-    assert f"last/{chosen}/auc" in rows["vadclip"]["metrics"]
-    assert "last/binary/auc" in rows["mil"]["metrics"]  # it has no other
+    assert f"last/{chosen}/auc" in found["vadclip"]["metrics"]
+    assert "last/binary/auc" in found["mil"]["metrics"]  # it has no other
 
 
 def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkeypatch, capsys):
@@ -158,7 +167,7 @@ def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkey
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    metrics = json.loads((out / "demo" / "mil" / "summary.json").read_text())["metrics"]
+    metrics = summary_of(rows(out, "small")["mil"])["metrics"]
     shown = [
         [f"{100 * metrics[f'{s}/binary/auc']['values'][k]:.2f}" for s in ("last", "val", "test")]
         for k in (0, 1)
@@ -167,24 +176,23 @@ def test_each_seed_by_itself_from_the_runs_of_another_study(small, place, monkey
 
 
 def test_a_drawing_of_the_seeds(small, place, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
     out, _ = small
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "drawn", out, "--vmap-seeds", "2"))
-    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert "last step" in (out / "demo.svg").read_text()
+    assert (out / "drawn" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "last step" in (out / "drawn" / "demo.svg").read_text()
 
 
 def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
     main.main(command(place, "pairs", tmp_path))
-    summary = json.loads((tmp_path / "demo" / "mil" / "summary.json").read_text())
+    row = rows(tmp_path, "pairs")["mil"]
+    summary = summary_of(row)
     assert summary["weight_seeds"] == [9, 9, 234, 234]
     assert summary["data_seeds"] == [9, 234, 9, 234]
     told, values = words(capsys), summary["metrics"]["last/binary/auc"]["values"]
     assert "data seed 9 234" in told
     assert "234 " + " ".join(f"{100 * v:.2f}" for v in values[2:]) in told
-    split = study_table.variance_split(np.reshape(values, (2, 2)))
-    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
+    split = statistics.variance_split(np.reshape(values, (2, 2)))
     assert row["sd_from"]["last"] == split
     assert f"weight seed {100 * split['weight seed']:.2f}" in told
     assert row["metrics"]["last/binary/auc"]["t_interval"] is None  # the pairs share seeds
@@ -193,16 +201,16 @@ def test_a_grid_crosses_the_seeds_in_one_run(place, tmp_path, capsys):
 
 def test_the_split_of_a_grids_variance():
     weight, order = np.array([0.0, 3.0, 6.0]), np.array([1.0, 2.0, 3.0, 4.0])
-    split = study_table.variance_split(weight[:, None] + order)
+    split = statistics.variance_split(weight[:, None] + order)
     assert split["both together"] == pytest.approx(0, abs=1e-12)
     assert split["weight seed"] == pytest.approx(3) and split["data seed"] == pytest.approx(
         1.2909944
     )
-    split = study_table.variance_split(np.array([[0.0, 2.0], [2.0, 0.0]]))  # no main effect
+    split = statistics.variance_split(np.array([[0.0, 2.0], [2.0, 0.0]]))  # no main effect
     assert split == {"weight seed": 0, "data seed": 0, "both together": pytest.approx(2)}
     rng = np.random.default_rng(0)
     draws = [
-        study_table.variance_split(
+        statistics.variance_split(
             3 * rng.standard_normal((8, 1))
             + rng.standard_normal((1, 8))
             + rng.standard_normal((8, 8))
@@ -220,13 +228,13 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
     monkeypatch.setattr(runs, "train", None)
     main.main(command(place, "small", out, "--vmap-seeds", "2"))
     told = words(capsys)
-    rows = {row["row"]: row for row in json.loads((out / "study.json").read_text())["rows"]}
+    by_row = rows(out, "small")
     for name, label in (("mil", "MIL demo"), ("vadclip", "VadCLIP")):
-        metrics = json.loads((out / "demo" / name / "summary.json").read_text())["metrics"]
-        chosen = next(iter(rows[name]["selection_optimism"]))
-        assert f"last/{chosen}" in rows[name]["metrics"] and chosen.endswith("/auc")
+        metrics = summary_of(by_row[name])["metrics"]
+        chosen = next(iter(by_row[name]["selection_optimism"]))
+        assert f"last/{chosen}" in by_row[name]["metrics"] and chosen.endswith("/auc")
         test, val = (np.array(metrics[f"{s}/{chosen}"]["values"]) for s in ("test", "val"))
-        found = rows[name]["selection_optimism"][chosen]
+        found = by_row[name]["selection_optimism"][chosen]
         wanted = stats.ttest_rel(test, val).confidence_interval()  # of the mean of test − val
         assert found["mean"] == pytest.approx((test - val).mean())
         assert found["t_interval"] == pytest.approx((wanted.low, wanted.high))
@@ -237,51 +245,47 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
 def test_without_val_there_is_no_selection_optimism(place, tmp_path, capsys):
     main.main(command(place, "labels", tmp_path, "--seeds", "7", "--set", "data.val_fraction=0"))
     assert "No val, no selection optimism" in words(capsys)
-    row = json.loads((tmp_path / "study.json").read_text())["rows"][1]
-    assert not row["selection_optimism"]
+    assert not rows(tmp_path, "labels")["mil"]["selection_optimism"]
 
 
 def test_stores_side_by_side_in_one_table(place, tmp_path, capsys):
     main.main(command(place, "labels", tmp_path, "--seeds", "7", data=("a=store", "b=other")))
     told = words(capsys)
-    rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-    assert [row["label"] for row in rows[1:]] == ["MIL a", "MIL b"]
-    assert [row["paper_per_cent"] for row in rows[1:]] == [
+    found = json.loads((tmp_path / "labels" / "study.json").read_text())["rows"][1:]
+    assert [row["label"] for row in found] == ["MIL a", "MIL b"]
+    assert [row["paper_per_cent"] for row in found] == [
         {},
         {"auc": {"mean": 1.25, "sd": None, "best": None}},
     ]
-    for label in ("a", "b"):
-        metrics = json.loads((tmp_path / label / "mil" / "summary.json").read_text())["metrics"]
-        mean = metrics["last/binary/auc"]["mean"]
+    for label, row in zip(("a", "b"), found, strict=True):
+        assert Path(row["run"]).name.startswith(f"{label}-mil-")
+        mean = summary_of(row)["metrics"]["last/binary/auc"]["mean"]
         assert f"MIL {label} {100 * mean:.2f} – " in told
     assert told.count("1.25*") == 1
 
 
-def test_transfer_is_the_run_judged_on_the_other_store(small, place, tmp_path, capsys):
-    out, _ = small
-    os.rename(out / "demo", tmp_path / "a")  # runs of the same settings, by another label
-    try:
-        argv = ["moved", tmp_path, "--vmap-seeds", "2"]
-        main.main(command(place, *argv, data=("a=store", "b=other")))
-        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-        assert [row["data"] for row in rows] == ["a → b"] * 2 + ["b → a"] * 2
-        runs.evaluate(tmp_path / "a" / "mil", str(place / "other"))  # the lists are the same
-        judged = json.loads((tmp_path / "a" / "mil" / "eval.json").read_text())["metrics"]
-        assert list(rows[1]["metrics"]) == ["last/binary/auc"]
-        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
-            judged["last/binary/auc"]["values"]
-        )
-        assert "a → b" in words(capsys)
-        main.main(command(place, *argv, data=("a=store",)))
-        rows = json.loads((tmp_path / "study.json").read_text())["rows"]
-        own = json.loads((tmp_path / "a" / "mil" / "summary.json").read_text())["metrics"]
-        assert rows[1]["data"] == "a → a"
-        assert rows[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
-            own["last/binary/auc"]["values"]
-        )
-        assert "judged on the store it was trained on" in words(capsys)
-    finally:
-        os.rename(tmp_path / "a", out / "demo")
+def test_transfer_is_the_run_judged_on_the_other_store(small, place, capsys):
+    out, _ = small  # where a's runs are, by another label
+    argv = ["moved", out, "--vmap-seeds", "2"]
+    main.main(command(place, *argv, data=("a=store", "b=other")))
+    found = json.loads((out / "moved" / "study.json").read_text())["rows"]
+    assert [row["data"] for row in found] == ["a → b"] * 2 + ["b → a"] * 2
+    assert found[1]["run"] == rows(out, "small")["mil"]["run"]
+    runs.evaluate(Path(found[1]["run"]), str(place / "other"))  # the lists are the same
+    judged = json.loads((Path(found[1]["run"]) / "eval.json").read_text())["metrics"]
+    assert list(found[1]["metrics"]) == ["last/binary/auc"]
+    assert found[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+        judged["last/binary/auc"]["values"]
+    )
+    assert "a → b" in words(capsys)
+    main.main(command(place, *argv, data=("a=store",)))
+    found = json.loads((out / "moved" / "study.json").read_text())["rows"]
+    own = summary_of(found[1])["metrics"]
+    assert found[1]["data"] == "a → a"
+    assert found[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+        own["last/binary/auc"]["values"]
+    )
+    assert "judged on the store it was trained on" in words(capsys)
 
 
 def test_transfer_needs_features_of_the_same_kind(place, tmp_path, capsys):
@@ -300,8 +304,7 @@ def paper_like(tmp_path_factory):
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
-    chosen = study.load(path.stem)
-    assert (runs_of := chosen.runs) == "" or study.load(runs_of)
+    chosen = find_study(path.stem)
     assert len({row.name for row in chosen.rows}) == len(chosen.rows)
     demo = store.open(ROOT / "demo")
     found = []
@@ -309,30 +312,32 @@ def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
         assert row.overrides is not None or row.paper
         assert all(key.split("/")[1].startswith(("auc", "ap", "map")) for key in row.paper)
         if row.overrides is not None:
-            cfg = study.settings(row, "demo", demo, None, ())
+            cfg = study.settings(row.overrides, "demo", demo, None, ())
             assert (cfg.model.dim, cfg.data.store) == (64, str(demo.path))
-            assert study.settings(row, "any", paper_like, None, ()).train.epochs in (9, 10)
+            assert study.settings(row.overrides, "any", paper_like, None, ()).train.epochs in (
+                9,
+                10,
+            )
             found.append(cfg)
     assert len(set(found)) == len(found) > 0
-    if chosen.runs:  # the same rows by the same names
-        theirs = {row.name: row.overrides for row in study.load(chosen.runs).rows}
-        assert all(theirs[r.name] == r.overrides for r in chosen.rows if r.overrides)
     main.arguments(["--study", path.stem])
 
 
 def test_the_base_of_a_rows_settings(paper_like, place):
     row = study.Row("mil", "MIL", ("model.name=mil",))
     features = store.open(place / "store")
-    assert study.settings(row, "ucf_captions", features, None, ()).model.length == 16
-    assert study.settings(row, "x", paper_like, None, ()).model.length == 256
-    cfg = study.settings(row, "x", features, None, ("train.epochs=3",))
+    assert study.settings(row.overrides, "ucf_captions", features, None, ()).model.length == 16
+    assert study.settings(row.overrides, "x", paper_like, None, ()).model.length == 256
+    cfg = study.settings(row.overrides, "x", features, None, ("train.epochs=3",))
     assert (cfg.model.length, cfg.data.dataset, cfg.train.epochs) == (64, "synthetic", 3)
-    assert study.settings(row, "x", features, "ucf", ()).model.length == 256
+    assert study.settings(row.overrides, "x", features, "ucf", ()).model.length == 256
 
 
 def test_tables_10_to_13_switch_what_they_say(paper_like):
     def of(name):
-        return [study.settings(r, "x", paper_like, None, ()) for r in study.load(name).rows]
+        return [
+            study.settings(r.overrides, "x", paper_like, None, ()) for r in find_study(name).rows
+        ]
 
     modules = [(c.model.name, c.model.attention, c.model.mixer, c.loss.sem) for c in of("table10")]
     assert modules == [
@@ -352,7 +357,7 @@ def test_tables_10_to_13_switch_what_they_say(paper_like):
 def test_the_papers_figures_of_table_2_and_3():
     shown = {
         row.label: [(f.mean, f.sd, f.best) for f in row.paper.values()]
-        for row in study.load("table2").rows
+        for row in find_study("table2").rows
     }
     assert shown == {
         "DeepMIL": [(75.58, 0.77, 77.92), (73.24, 1.22, 75.18)],
@@ -363,7 +368,7 @@ def test_the_papers_figures_of_table_2_and_3():
         "VadCLIP": [(86.26, 0.918, 88.02), (83.20, 1.53, 84.51)],
         "SemVAD": [(87.21, 0.462, 88.48), (84.66, 1.26, 86.55)],
     }
-    semvad = study.load("table3").rows[-1].paper
+    semvad = find_study("table3").rows[-1].paper
     assert (semvad["ucf/map"].mean, semvad["ucf/map"].sd) == (8.1, 1.19)
     assert [semvad[f"ucf/map@0.{k}"].mean for k in range(1, 6)] == [15.49, 10.625, 7.35, 4.27, 2.92]
     assert [semvad[f"xd/map@0.{k}"].mean for k in range(1, 6)] == [
@@ -374,7 +379,7 @@ def test_the_papers_figures_of_table_2_and_3():
         19.07,
     ]
     # the mean of the five is the average that the paper prints, but for its rounding
-    for row in study.load("table3").rows:
+    for row in find_study("table3").rows:
         for name in ("ucf", "xd"):
             parts = [row.paper[f"{name}/map@0.{k}"].mean for k in range(1, 6)]
             assert row.paper[f"{name}/map"].mean == pytest.approx(np.mean(parts), abs=0.7)
@@ -386,12 +391,13 @@ def test_which_inputs_are_the_papers():
         return type("Features", (), {"info": info})
 
     clip = {"vision": "clip-vit-b16", "text": "clip-vit-l14"}
-    assert study.differing(features("ucf", captioner="videollama3-7b", **clip)) == ()
-    assert study.differing(features("xd", captioner="release", **clip)) == ()
+    assert trained.differing(features("ucf", captioner="videollama3-7b", **clip)) == ()
+    assert trained.differing(features("xd", captioner="published", **clip)) == ()
+    assert trained.differing(features("xd", captioner="release", **clip)) == ()  # said before
     small = features("ucf", captioner="videollama3-2b", **clip)
-    assert study.differing(small) == ("captioner videollama3-2b",)
-    assert study.differing(small, "videollama3-2b") == ()
-    demo = study.differing(store.open(ROOT / "demo"))
+    assert trained.differing(small) == ("captioner videollama3-2b",)
+    assert trained.differing(small, "videollama3-2b") == ()
+    demo = trained.differing(store.open(ROOT / "demo"))
     assert demo[0] == "data set demo" and "vision efficientnet-lite0" in demo
 
 
@@ -414,24 +420,61 @@ def test_mistakes_end_in_one_sentence(small, place, tmp_path, capsys):
     told = refused(capsys, command(place, "pairs", tmp_path, "--seeds", "1,1"))
     assert "once" in told
     assert not list(tmp_path.iterdir())
-    out, _ = small
-    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "3"))
-    assert "was begun with other settings" in told
     (place / "broken.py").write_text("study = 3\n")
     assert "must define" in refused(capsys, ["--study", str(place / "broken.py")])
     told = refused(capsys, ["--study", "table2", "--weights", "clip-vit-b16=DIR"])
     assert "reads finished stores; leave out --weights" in told
 
 
-def test_a_store_made_anew_is_not_mistaken_for_the_old(small, place, capsys):
+def test_a_run_is_found_by_store_settings_and_seeds(small, place, monkeypatch, capsys):
+    """Not by its place, its label or the study that trained it."""
     out, _ = small
-    path = out / "demo" / "mil" / "checkpoint" / "meta.json"
-    before = path.read_text()
-    path.write_text(before.replace('"vision": "synthetic"', '"vision": "another"'))
-    assert path.read_text() != before
-    told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
-    path.write_text(before)
-    assert "was trained on other features" in told
+    mil = Path(rows(out, "small")["mil"]["run"])
+    assert mil.name.startswith("demo-mil-") and mil.parent == out / "runs"
+    monkeypatch.setattr(runs, "train", None)
+    shutil.copytree(place / "store", place / "moved_store")
+    main.main(command(place, "labels", out, "--vmap-seeds", "2", data=("x=moved_store",)))
+    assert f"1 of 1: {mil} is there" in words(capsys)
+    assert rows(out, "labels")["mil"]["run"] == str(mil)
+
+    def planned(*more, data="demo=store"):
+        argv = command(place, "labels", out, "--vmap-seeds", "2", *more, data=(data,))
+        args = main.arguments(argv)
+        chosen = find_study(args.study)
+        (one,) = trained.plan(chosen, main.study_options(args, chosen))
+        return one.folder(out)
+
+    assert planned() == mil
+    for more in (["--set", "train.epochs=3"], ["--seeds", "9,1"], ["--data-seeds", "9,1"]):
+        assert not planned(*more).exists()
+    assert planned(data="demo=other") != mil
+
+
+def test_what_lies_under_a_runs_name_is_that_run(small, place, capsys):
+    out, _ = small
+    meta = Path(rows(out, "small")["mil"]["run"]) / "checkpoint" / "meta.json"
+    before = meta.read_text()
+    found = json.loads(before)
+    sums = found["store_sha256"]
+    for other in (
+        found | {"store_sha256": sums | {"visual.npy": 64 * "0"}},
+        {key: value for key, value in found.items() if key != "store_sha256"},  # as made earlier
+    ):
+        meta.write_text(json.dumps(other))
+        told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
+        meta.write_text(before)
+        assert "was trained on other features" in told
+
+
+def test_tables_share_their_runs(monkeypatch):
+    """Nothing is trained: what seven studies would train on one store."""
+    monkeypatch.chdir(ROOT)
+    asked = []
+    for name in ("table1", "table2", "table9", "table10", "table12", "table13", "figure6a"):
+        args = main.arguments(["--study", name])
+        chosen = find_study(name)
+        asked += [one.identity for one in trained.plan(chosen, main.study_options(args, chosen))]
+    assert len(asked) == 18 and len(set(asked)) == 10
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,14 @@ def test_a_model_without_a_class_head_says_so(place, tmp_path, capsys):
 
 
 def test_weights_that_were_chosen_on_test_videos_are_marked(place, tmp_path, capsys):
-    protocol = ["--model", "vadclip", "--set", "train.protocol=release", "--set", "eval.every=2"]
+    protocol = [
+        "--model",
+        "vadclip",
+        "--set",
+        "train.protocol=reload_best",
+        "--set",
+        "eval.every=2",
+    ]
     argv = train(place, tmp_path / "run", *protocol)
     main.main(list(map(str, argv)))
     found = json.loads((tmp_path / "run" / "eval.json").read_text())["metrics"]

@@ -12,7 +12,7 @@ SEMVAD = {"ucf/auc": Figure(87.21, 0.462), "xd/ap": Figure(84.66, 1.26)}
 
 study = Study(
     title="Figure 6a: weight seed × data seed",
-    kind="grid",
+    cross_seeds=True,
     seeds=5,
     rows=(Row("semvad", "SemVAD", ("model.name=semvad",), SEMVAD),),
     note="The paper's mean and SD are Table 2's, where both seeds vary together.",

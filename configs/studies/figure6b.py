@@ -13,8 +13,7 @@ SEMVAD = {"ucf/auc": Figure(87.21, 0.462, 88.48), "xd/ap": Figure(84.66, 1.26, 8
 
 study = Study(
     title="Figure 6b: metric against seed",
-    kind="seeds",
-    runs="table2",
+    each_seed=True,
     rows=(
         Row("vadclip", "VadCLIP", ("model.name=vadclip",), VADCLIP),
         Row("semvad", "SemVAD", ("model.name=semvad",), SEMVAD),

@@ -42,7 +42,6 @@ SEMVAD = both(
 study = Study(
     title="Table 3: fine results",
     metrics=("map", *IOUS),
-    runs="table2",
     rows=(
         Row("deep_mil", "DeepMIL", paper=DEEP_MIL),
         Row("avvd", "AVVD", paper=AVVD),

@@ -15,7 +15,7 @@ from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 study = Study(
     title="Table 9: transfer to another data set",
     metrics=(HEADLINE, "map"),
-    kind="transfer",
+    transfer=True,
     rows=(
         Row(
             "vadclip",

@@ -83,13 +83,20 @@ def read_summary(path: Path) -> Summary:
 
 
 def print_table(
-    console: Console, title: str, metrics: Metrics, val_head: str | None = None
+    console: Console,
+    title: str,
+    metrics: Metrics,
+    val_head: str | None = None,
+    behind: str | None = None,
 ) -> None:
     """Mean ± SD (best) in per cent, a row per selection and head, mAP in a table of its own.
 
-    `val_head` is the head chosen on val, and is marked.
+    `val_head` is the head chosen on val, and is marked; `behind` tells which videos the numbers
+    rest on (`evaluate.Counts.sentence`).
     """
     console.print(f"\n{title}; test videos, per cent: mean ± SD (best)")
+    if behind:
+        console.print(behind, highlight=False)
     rows = findings.rows_of(metrics)
     _print_metrics(console, metrics, {"auc": "AUC", "ap": "AP"}, rows, val_head)
     if any(name.metric == "map" for name in metrics):

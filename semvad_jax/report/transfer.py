@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, PyTree
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import evaluate as judging
+from semvad_jax.checkpoint import Meta
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.evaluate import FrameTruth, Scores
 from semvad_jax.files import BadInput
@@ -110,7 +110,7 @@ def judge(
     """
     videos, truth = judged_on(store)
     columns, kept = _counterparts(cfg.data.classes, store.classes, pairs or ())
-    selection = "test" if cfg.train.protocol == "release" else "last"
+    selection = "test" if cfg.train.protocol == "reload_best" else "last"
     of_seeds = []
     for scores in seeds.score_videos(cfg, frozen, params, store, videos):
         if pairs is None or scores.classes is None:
@@ -127,7 +127,7 @@ def evaluate(
     run: Path,
     cfg: Config,
     frozen: Frozen,
-    meta: Mapping[str, Any],
+    meta: Meta,
     store: Store,
     class_map: Path | None,
     device: str,

@@ -1,92 +1,129 @@
-"""What a study found, in numbers: study.json."""
+"""What a study found, in numbers: study.json, as it is written and as it is read again.
 
-import dataclasses
+Our metrics are fractions in [0, 1]; the paper's figures are per cent, as printed.
+"""
+
+import shlex
 from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from semvad_jax.config import default_seeds
+from semvad_jax.files import read_json, write
+from semvad_jax.report import findings
+from semvad_jax.report.findings import Optimism, Spread
 from semvad_jax.report.summary import NOTES
-from semvad_jax.statistics import Interval, mean_interval
-from semvad_jax.studies.study import HEADLINE, Figure, Result, Row, Study, groups
+from semvad_jax.statistics import Interval, variance_split
+from semvad_jax.studies.study import HEADLINE, Figure, Options, Row, Study
+from semvad_jax.studies.trained import Result, groups
 
 PAPERS = ("ucf", "xd")
 
 
-def numbers(
-    study: Study, name: str, overrides: Sequence[str], results: Sequence[Result]
-) -> dict[str, Any]:
-    """study.json; our metrics are fractions, the paper's figures are per cent as printed."""
-    rows = []
-    for group in groups(study, results):
-        for row, result in lines(study, group):
-            names = {m: (result or group[0]).name(m) for m in study.metrics}
-            figures = {
-                name: paper_figure(study, row, [result] if result else group, name)
-                for name in names.values()
-            }
-            entry = {
-                "data": (result or group[0]).label,
-                "row": row.name,
-                "label": row.label.format(result.label if result else ""),
-                "paper_per_cent": {k: dataclasses.asdict(v) for k, v in figures.items() if v},
-            }
-            rows.append(entry | (_result(study, result, names) if result else {}))
-    return {"study": name, "title": study.title, "set": list(overrides), "rows": rows}
+@dataclass(frozen=True)
+class Measured:
+    """A metric of a run over its seeds; no interval for one seed, nor for crossed seeds."""
+
+    mean: float
+    sd: float | None
+    best: float
+    values: list[float]
+    t_interval: Interval | None
 
 
-def _result(study: Study, result: Result, names: Mapping[str, str]) -> dict[str, Any]:
-    found, optimisms = {}, {}
-    for metric, name in names.items():
-        for selection in NOTES:
-            value = result.found(selection, metric)
-            if value:
-                key = f"{selection}/{result.head_of(metric)}/{name}"
-                found[key] = value | {"t_interval": seed_interval(study, value["values"])}
-        if extra := optimism(study, result, metric):
-            optimisms[f"{result.head_of(metric)}/{name}"] = extra
-    split = {s: variance_split(v) for s, v in grids(result).items()} if study.kind == "grid" else {}
-    return {
-        "run": str(result.run),
-        "store": result.cfg.data.store,
-        "inputs_not_the_papers": list(result.others),
-        "weight_seeds": result.summary["weight_seeds"],
-        "data_seeds": result.summary["data_seeds"],
-        "metrics": found,
-        "selection_optimism": optimisms,
-    } | ({"sd_from": split} if split else {"classes": result.classes} if result.classes else {})
+@dataclass(frozen=True)
+class Difference:
+    """Test − val over the same seeds, see `findings.optimism`."""
+
+    mean: float
+    t_interval: Interval | None
 
 
-def paper_figure(study: Study, row: Row, group: Sequence[Result], metric: str) -> Figure | None:
-    """What the paper has for a row; of another data set than its two, UCF-Crime's figure."""
-    dataset = group[0].summary["dataset"]
-    key = dataset if dataset in PAPERS else "ucf"
-    return row.paper.get(f"{group[0].label if study.by_label else key}/{metric}")
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of a table. What has a default here the paper's own lines do not have."""
+
+    data: str  # the label of the store
+    row: str
+    label: str
+    paper_per_cent: dict[str, Figure]  # by metric
+    run: str | None = None  # its RUN directory
+    store: str | None = None
+    inputs_not_the_papers: list[str] | None = None
+    weight_seeds: list[int] | None = None
+    data_seeds: list[int] | None = None
+    metrics: dict[str, Measured] | None = None  # by `MetricName`
+    selection_optimism: dict[str, Difference] | None = None  # by "head/metric"
+    selected_by: str | None = None  # the head that val and test select weights by
+    sd_from: dict[str, dict[str, float]] | None = None  # by selection, see `variance_split`
+    classes: str | None = None  # of a transfer: which classes were judged
 
 
-def variance_split(values: np.ndarray) -> dict[str, float]:
-    """SDs of a metric [W, D] that come from the weight seed, the data seed, and the two together.
+class StudyFile(msgspec.Struct, frozen=True):
+    """study.json of a study that trains."""
 
-    Two-way random effects without repetition; an estimate of a variance below 0 counts as 0.
+    study: str
+    title: str
+    set: list[str]  # --set
+    rows: list[Line]
+    command: str = ""
+    by_label: bool = False  # one table for all stores
+    each_seed: bool = False
+    note: str = ""
+
+
+def write_numbers(path: Path, numbers: StudyFile) -> None:
+    write(path, msgspec.json.format(msgspec.json.encode(numbers), indent=2))
+
+
+def read_numbers(path: Path) -> StudyFile:
+    """The inverse of `write_numbers`, of files by earlier versions too.
+
+    Raises BadInput for another form.
     """
-    w, d = values.shape
-    rows, columns = values.mean(axis=1), values.mean(axis=0)
-    rest = values - rows[:, None] - columns[None, :] + values.mean()
-    both = np.sum(rest**2) / ((w - 1) * (d - 1))
-    parts = {
-        "weight seed": max(0.0, rows.var(ddof=1) - both / d),
-        "data seed": max(0.0, columns.var(ddof=1) - both / w),
-        "both together": both,
-    }
-    return {name: float(variance**0.5) for name, variance in parts.items()}
+    return read_json(path, StudyFile, "is no result of a study; run --study again to make it")
 
 
-def grids(result: Result) -> dict[str, np.ndarray]:
-    """The headline metric [W, D], weight seeds by data seeds, per selection."""
-    count = len(set(result.summary["weight_seeds"]))
-    found = {s: result.found(s, HEADLINE) for s in NOTES}
-    return {s: np.reshape(v["values"], (count, -1)) for s, v in found.items() if v}
+def numbers(study: Study, name: str, options: Options, results: Sequence[Result]) -> StudyFile:
+    """A study's numbers, in the order of its tables and their lines."""
+    rows = [
+        _line(study, row, result, group)
+        for group in groups(study, results)
+        for row, result in lines(study, group)
+    ]
+    return StudyFile(
+        study=name,
+        title=study.title,
+        set=list(options.overrides),
+        rows=rows,
+        command=command(study, name, options),
+        by_label=study.by_label,
+        each_seed=study.each_seed,
+        note=study.note,
+    )
+
+
+def command(study: Study, name: str, options: Options) -> str:
+    """The call that makes the study again, without what its numbers do not hang on."""
+    words = ["python", "main.py", "--study", name]
+    if options.data:
+        words += ["--data", *options.data]
+    if options.base:
+        words += ["--config", options.base]
+    weight_seeds, data_seeds = list(options.weight_seeds), list(options.data_seeds)
+    if weight_seeds != default_seeds(len(weight_seeds)):
+        words += ["--seeds", ",".join(map(str, weight_seeds))]
+    elif len(weight_seeds) != study.seeds:
+        words += ["--vmap-seeds", str(len(weight_seeds))]
+    if data_seeds != weight_seeds:
+        words += ["--data-seeds", ",".join(map(str, data_seeds))]
+    for text in options.overrides:
+        words += ["--set", text]
+    if options.class_map:
+        words += ["--class-map", str(options.class_map)]
+    return shlex.join(words)
 
 
 def lines(study: Study, group: Sequence[Result]) -> list[tuple[Row, Result | None]]:
@@ -98,18 +135,82 @@ def lines(study: Study, group: Sequence[Result]) -> list[tuple[Row, Result | Non
     ]
 
 
-def optimism(study: Study, result: Result, metric: str) -> dict[str, Any] | None:
-    """What selecting weights on the test videos adds: test − val over the same seeds, as a
-    fraction; None where the run lacks one of them.
+def _line(study: Study, row: Row, result: Result | None, group: Sequence[Result]) -> Line:
+    """One line of the table of a group; `result` is its run, where it has one."""
+    like = result or group[0]  # of the same data set
+    figures = {
+        like.metric(metric): paper_figure(study, row, like, like.metric(metric))
+        for metric in study.metrics
+    }
+    line = Line(
+        data=like.label,
+        row=row.name,
+        label=row.label.format(result.label if result else ""),
+        paper_per_cent={metric: figure for metric, figure in figures.items() if figure},
+    )
+    if result is None:
+        return line
+    metrics, optimisms = {}, {}
+    for metric in study.metrics:
+        for selection in NOTES:
+            if spread := result.spread(selection, metric):
+                metrics[str(result.name(selection, metric))] = _measured(study, spread)
+        if difference := optimism(study, result, metric):
+            name = f"{result.head_of(metric)}/{result.metric(metric)}"
+            optimisms[name] = Difference(difference.mean, difference.interval)
+    parts = {selection: variance_split(grid) for selection, grid in grids(study, result).items()}
+    return msgspec.structs.replace(
+        line,
+        run=str(result.run),
+        store=result.cfg.data.store,
+        inputs_not_the_papers=list(result.others),
+        weight_seeds=result.summary.weight_seeds,
+        data_seeds=result.summary.data_seeds,
+        metrics=metrics,
+        selection_optimism=optimisms,
+        selected_by=None if study.transfer else result.cfg.eval.select_head,
+        sd_from=parts or None,
+        classes=result.classes or None,
+    )
+
+
+def _measured(study: Study, spread: Spread) -> Measured:
+    values, interval = list(spread.values), seed_interval(study, spread)
+    return Measured(spread.mean, spread.sd, spread.best, values, interval)
+
+
+def paper_figure(study: Study, row: Row, like: Result, metric: str) -> Figure | None:
+    """What the paper has for a row; of another data set than its two, UCF-Crime's figure.
+
+    `like` is a result of the row's data set.
     """
-    found = [result.found(selection, metric) for selection in ("test", "val")]
-    if None in found:
+    dataset = like.summary.dataset
+    key = dataset if dataset in PAPERS else "ucf"
+    return row.paper.get(f"{like.label if study.by_label else key}/{metric}")
+
+
+def grids(study: Study, result: Result) -> Mapping[str, np.ndarray]:
+    """{selection: the headline metric [W, D]}, weight seeds by data seeds; {} where they are not
+    crossed.
+    """
+    if not study.cross_seeds:
+        return {}
+    count = len(set(result.summary.weight_seeds))
+    spreads = {selection: result.spread(selection, HEADLINE) for selection in NOTES}
+    return {s: np.reshape(spread.values, (count, -1)) for s, spread in spreads.items() if spread}
+
+
+def optimism(study: Study, result: Result, metric: str) -> Optimism | None:
+    """What selecting weights on the test videos adds to a metric; None where the run lacks test or
+    val. Crossed seeds have no interval.
+    """
+    test, val = (result.spread(selection, metric) for selection in ("test", "val"))
+    if test is None or val is None:
         return None
-    test, val = (value["values"] for value in found if value)
-    difference = [a - b for a, b in zip(test, val, strict=True)]
-    return {"mean": fmean(difference), "t_interval": seed_interval(study, difference)}
+    difference = findings.optimism(test, val)
+    return Optimism(difference.mean, None) if study.cross_seeds else difference
 
 
-def seed_interval(study: Study, values: Sequence[float]) -> Interval | None:
-    """Of the mean over seeds; a grid's pairs share seeds, so that it has none."""
-    return None if study.kind == "grid" else mean_interval(values)
+def seed_interval(study: Study, spread: Spread) -> Interval | None:
+    """Of the mean over seeds; crossed pairs share seeds, so that there is none."""
+    return None if study.cross_seeds else spread.interval

@@ -1,16 +1,30 @@
-"""The paper's runtime tables as a study, and its one stage that runs in JAX: fusion + detection."""
+"""The paper's runtime tables as a study: a line a stage, from a video's frames to its scores.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+What is timed, what is printed of it, and study.json. The stages themselves: featurize/runtime.py,
+and timing.py for the one that runs in JAX.
+"""
 
-import jax
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from semvad_jax import data, evaluate, stopwatch, store
+from rich.console import Console
+from rich.table import Table
+
+from semvad_jax import config
 from semvad_jax.config import Config
-from semvad_jax.models import model
-from semvad_jax.stopwatch import Measured, Stage
+from semvad_jax.files import BadInput, json_text, write
+from semvad_jax.metrics import SNIPPET
+from semvad_jax.report.findings import spread
+from semvad_jax.report.tables import table
+from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
+from semvad_jax.store.locate import open_store
+from semvad_jax.studies.study import labelled, settings
+from semvad_jax.studies.trained import PRODUCERS
 
 
 @dataclass(frozen=True)
@@ -23,42 +37,181 @@ class Runtime:
     paper: Mapping[str, float] = field(default_factory=dict)  # seconds a snippet, by stage
 
 
-def detection(chosen: Runtime, cfg: Config, features: Store) -> Stage:
-    """Times a resolved config's model on its store."""
-    name = "fusion + detection"
-    measured = stopwatch.alone(name, time_windows, cfg, chosen.warm_up, chosen.snippets)
-    tower = cfg.data.text_tower > 0
-    note = f"{name}: the class names run through the text tower with every window" if tower else ""
-    snippets = min(cfg.model.length, features.videos[_longest(features)].snippets)
-    return Stage(name, f"{cfg.model.name}, {cfg.model.preset}", measured, snippets, note)
+@dataclass(frozen=True)
+class Plan:
+    """What is timed; without a video of the user's, the demo's longest."""
+
+    video: Path | None
+    features: Store
+    cfg: Config
 
 
-def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
-    """The jitted forward pass of one window of up to T snippets, in a batch of its own, again and
-    again; with `eval.crop=mean` one window of each crop.
-
-    Weights are fresh ones of one seed; they, the class texts and the window (the first of the
-    store's longest video) lie on the device before. The first call compiles. Raises BadInput as
-    `store.open` does.
+def plan(data: Sequence[str], base: str | None, overrides: Sequence[str]) -> Plan:
+    """Reads --data [video=FILE] [LABEL=STORE], --config and --set. Raises BadInput for two stores,
+    for a bad one and for bad settings.
     """
-    features = store.open(cfg.data.store)
-    cfg = replace(cfg, train=replace(cfg.train, batch=1))
-    video = _longest(features)
-    crops = [(video, crop) for crop in evaluate.crops_of(cfg, features, video)]
-    every = -(-features.videos[video].snippets // cfg.model.length)
-    window = jax.tree.map(lambda x: x[::every], data.windows(cfg, features, crops))
-    params = model(cfg).init(cfg, jax.random.key(0))
-    score = jax.jit(partial(evaluate.score_windows, cfg))
-    device = jax.devices()[0]
-    given = jax.device_put((data.frozen(features), window, params), device)
-    seconds = stopwatch.measure(
-        lambda _: jax.block_until_ready(score(*given)), range(warm_up + count), warm_up, count
+    stores = labelled(data)
+    video = stores.pop("video", None)
+    if len(stores) > 1:
+        raise BadInput(
+            f"--data {' '.join(data)}: the runtime study takes one store, beside video=FILE"
+        )
+    label, path = next(iter(stores.items()), ("demo", "demo"))
+    if any(text.partition("=")[0].strip() == "data.store" for text in overrides):
+        raise BadInput("--set data.store: the store is named by --data LABEL=STORE")
+    features = open_store(path)
+    cfg = settings((), label, features, base, overrides)
+    return Plan(Path(video) if video else None, features, config.resolve(cfg, features))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was timed: the stages, on the frames of a video."""
+
+    plan: Plan
+    video: Path
+    fps: float
+    stages: Sequence[Stage]
+
+
+def together(stages: Sequence[Stage]) -> float:
+    """Seconds a snippet of all stages that were timed, one after the other."""
+    return sum(spread(stage.seconds).mean for stage in stages if stage.measured)
+
+
+def tell(study: Runtime, name: str, timed: Timed, home: Path) -> None:
+    """Prints the tables and writes HOME/study.json."""
+    home.mkdir(parents=True, exist_ok=True)
+    write(home / "study.json", json_text(_numbers(study, name, timed)))
+    console = Console(highlight=False, markup=False)
+    console.print(f"\n{study.title}\n{timed.video}; models of {timed.plan.features.path}\n")
+    console.print("Mean ± SD", _times(study, timed.stages), "Peak memory", _memory(timed.stages))
+    for line in _notes(study, timed):
+        console.print(line)
+    console.print(f"The numbers: {home / 'study.json'}")
+
+
+def _times(study: Runtime, stages: Sequence[Stage]) -> Table:
+    times = table("stage", "seconds a snippet", "snippets/s", "fps", "the paper, s")
+    times.columns[0].no_wrap = True
+    for stage in stages:
+        figure = study.paper.get(stage.name)
+        theirs = "–" if figure is None else f"{figure:.3f}{'*' if _differs(stage) else ''}"
+        times.add_row(stage.name, *_cells(stage), theirs)
+    times.add_section()
+    times.add_row("all together", *map(_digits, _rates(together(stages)).values()), "–")
+    return times
+
+
+def _memory(stages: Sequence[Stage]) -> Table:
+    peaks = table("stage", "host MB", "device MB", "model", "on")
+    peaks.columns[0].no_wrap = True
+    for column in peaks.columns[3:]:
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    for stage in stages:
+        if stage.measured is None:
+            peaks.add_row(stage.name, "–", "–", stage.model, "–")
+            continue
+        host, device = stage.measured.host_bytes, stage.measured.device_bytes
+        megabytes = f"{host / 1e6:,.0f}", "–" if device is None else f"{device / 1e6:,.0f}"
+        peaks.add_row(stage.name, *megabytes, stage.model, stage.measured.device)
+    return peaks
+
+
+def _cells(stage: Stage) -> list[str]:
+    """Seconds, snippets and frames a second, in print."""
+    if stage.measured is None:
+        return ["–"] * 3
+    seconds = spread(stage.seconds)
+    mean = _digits(seconds.mean)
+    digits = len(mean.partition(".")[2])
+    shown = mean if seconds.sd is None else f"{mean} ± {seconds.sd:.{digits}f}"
+    rates = _rates(seconds.mean)
+    return [shown, _digits(rates["snippets_a_second"]), _digits(rates["fps"])]
+
+
+def _notes(study: Runtime, timed: Timed) -> Iterable[str]:
+    """The sentences below the tables."""
+    missing = [stage.name for stage in timed.stages if stage.measured is None]
+    rate = _rates(together(timed.stages))["fps"]
+    than = "faster" if rate > timed.fps else "no faster"
+    without = f" without {' and '.join(missing)}" if missing else ""
+    yield (
+        f"All together{without}: {_digits(rate)} frames a second, {than} than real time (the video "
+        f"has {timed.fps:g})."
     )
-    peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
-    kind = stopwatch.processor() if device.platform == "cpu" else device.device_kind
-    return Measured(seconds, stopwatch.host_peak(), peak, kind)
+    yield (
+        f"n = {study.snippets} calls a stage, one snippet at a time (batch 1), after "
+        f"{study.warm_up} that do not count; a video that ends is opened again within the next "
+        "snippet's time."
+    )
+    for stage in timed.stages:
+        if stage.measured and stage.snippets > 1:
+            call = spread([s * stage.snippets for s in stage.seconds])
+            sd = "" if call.sd is None else f" ± {_digits(call.sd)}"
+            yield (
+                f"{stage.name}: a call is a window of {stage.snippets} snippets and takes "
+                f"{_digits(call.mean)}{sd} s, here ÷ {stage.snippets}; fresh weights of one "
+                "seed, on which time does not depend."
+            )
+    yield (
+        "decode: 16 frames as pictures of the video's size; vision and captioner get theirs "
+        "decoded, and their times have resizing in them."
+    )
+    yield from (stage.note for stage in timed.stages if stage.note)
+    yield "Memory is the stage's own process's; the host's has all libraries in it."
+    yield "The paper's figure: VideoLLaMA 3 7B on its authors' GPU."
+    if any(_differs(stage) for stage in timed.stages if stage.name in study.paper):
+        yield "* Another model here; nothing follows from its distance to ours."
 
 
-def _longest(features: Store) -> int:
-    lengths = [v.snippets if v.error is None else 0 for v in features.videos]
-    return lengths.index(max(lengths))
+def _differs(stage: Stage) -> bool:
+    """Whether a stage's model is not the paper's."""
+    return stage.model.partition(",")[0] not in PRODUCERS.get(stage.name, ())
+
+
+def _rates(seconds: float) -> dict[str, float]:
+    """From seconds a snippet: them, snippets and frames a second."""
+    return {
+        "seconds_a_snippet": seconds,
+        "snippets_a_second": 1 / seconds,
+        "fps": SNIPPET / seconds,
+    }
+
+
+def _numbers(study: Runtime, name: str, timed: Timed) -> dict[str, Any]:
+    """study.json."""
+    return {
+        "study": name,
+        "title": study.title,
+        "video": str(timed.video),
+        "video_fps": timed.fps,
+        "store": str(timed.plan.features.path),
+        "config": json.loads(config.to_json(timed.plan.cfg)),
+        "warm_up_calls": study.warm_up,
+        "rows": [_stage(stage) for stage in timed.stages],
+        "together": _rates(together(timed.stages)),
+        "untimed": [stage.name for stage in timed.stages if stage.measured is None],
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    entry: dict[str, Any] = {"stage": stage.name, "model": stage.model, "note": stage.note}
+    if stage.measured is None:
+        return entry
+    seconds = spread(stage.seconds)
+    return entry | {
+        **_rates(seconds.mean),
+        "sd": seconds.sd,
+        "seconds": list(seconds.values),
+        "snippets_a_call": stage.snippets,
+        "host_peak_bytes": stage.measured.host_bytes,
+        "device_peak_bytes": stage.measured.device_bytes,
+        "device": stage.measured.device,
+    }
+
+
+def _digits(x: float) -> str:
+    """Three digits that count, and all before the point."""
+    places = 2 - math.floor(math.log10(x)) if x > 0 else 0
+    return f"{x:.{max(places, 0)}f}"

@@ -7,18 +7,31 @@ Sentences come in UCA's format, a JSON file of moments in seconds for each video
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from semvad_jax.files import BadInput
 from semvad_jax.store import Store
 
 FORM = '{"VIDEO": {"duration": s, "timestamps": [[start, end], …], "sentences": [text, …]}}'
-FIELDS = ("duration", "timestamps", "sentences")
 LONGEST = 1e9  # seconds; a number beyond it is none
 CLOCK = 0.05  # a duration that differs by a larger share may mean another frame rate
+
+Duration = Annotated[float, msgspec.Meta(gt=0, lt=LONGEST)]
+Moment = Annotated[float, msgspec.Meta(gt=-LONGEST, lt=LONGEST)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file says of one video."""
+
+    duration: Duration
+    timestamps: list[tuple[Moment, Moment]]
+    sentences: list[str]
 
 
 class Timed(NamedTuple):
@@ -51,35 +64,47 @@ def read_sentences(path: Path) -> dict[str, tuple[float, list[Timed]]]:
         raise BadInput(
             f"{path} has no sentences; give a JSON file {FORM} or a folder of UCA_*.json"
         )
-    found: dict[str, tuple[float, list[Timed]]] = {}
+    videos: dict[str, tuple[float, list[Timed]]] = {}
     for file in files:
-        try:
-            rows = json.loads(file.read_bytes(), object_pairs_hook=tuple)  # a key twice stays twice
-        except (ValueError, RecursionError):
-            rows = None
-        if not isinstance(rows, tuple):
-            raise BadInput(f"{file} is no JSON {FORM}; correct it")
-        for video, row in rows:
-            if video in found:
+        for video, value in _members(file):
+            if video in videos:
                 raise BadInput(f"{file} describes {video} a second time; keep one of the two")
             try:
-                fields = dict(row)
-                found[video] = _timed(*(fields[name] for name in FIELDS))
-            except (ValueError, LookupError, TypeError):
-                raise BadInput(f"{file}: {video} is not of the form {FORM}; correct it") from None
-    return found
+                videos[video] = _timed(value)
+            except (msgspec.ValidationError, ValueError) as error:
+                raise BadInput(
+                    f"{file}: {video} is not of the form {FORM}; correct it ({error})"
+                ) from None
+    return videos
 
 
-def _timed(duration: Any, timestamps: Any, sentences: Any) -> tuple[float, list[Timed]]:
-    """ValueError or TypeError where these are not what they should be."""
-    rows = [Timed(a, b, t) for (a, b), t in zip(timestamps, sentences, strict=True)]
-    for number in (duration, *(x for row in rows for x in row[:2])):
-        if type(number) not in (int, float) or not abs(number) < LONGEST:
-            raise ValueError
-    if not (isinstance(sentences, list) and duration > 0):
-        raise ValueError
-    "".join(sentences).encode()  # a lone surrogate is no text
-    return duration, rows
+def _members(file: Path) -> list[tuple[str, Any]]:
+    """The names and values of a JSON object; a name that is there twice stays twice."""
+    try:
+        members = json.loads(file.read_bytes(), object_pairs_hook=_Members)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, _Members):
+        raise BadInput(f"{file} is no JSON {FORM}; correct it")
+    return members.pairs
+
+
+class _Members(dict[str, Any]):
+    """A JSON object that also knows its names as they were written."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def _timed(value: Any) -> tuple[float, list[Timed]]:
+    """A video's duration and sentences. Raises ValueError for another form."""
+    entry = msgspec.convert(value, Entry)
+    if len(entry.timestamps) != len(entry.sentences):
+        raise ValueError(f"{len(entry.timestamps)} timestamps, {len(entry.sentences)} sentences")
+    "".join(entry.sentences).encode()  # a lone surrogate is no text
+    times = zip(entry.timestamps, entry.sentences, strict=True)
+    return entry.duration, [Timed(start, end, text) for (start, end), text in times]
 
 
 def described(
@@ -100,7 +125,7 @@ def described(
             "be held against sentences"
         )
     counts = dict.fromkeys(("reversed", "cut", "left_out", "whole_video", "other_duration"), 0)
-    found = []
+    videos = []
     for _, video in test:
         if not video.fps > 0:
             raise BadInput(f"{features.path}: {video.video} has {video.fps:g} frames a second")
@@ -124,7 +149,7 @@ def described(
         length = video.frames / video.fps
         counts["other_duration"] += abs(duration - length) > CLOCK * length
         if kept.any():
-            found.append(
+            videos.append(
                 Described(
                     video.video,
                     [texts[video.video][k] for k in known],
@@ -134,17 +159,18 @@ def described(
                     overlap(inside[kept], truth).sum(axis=1) > 0,
                 )
             )
-    if not found:
+    if not videos:
         raise BadInput(
             f"not one test video of {features.path} has both captions and sentences; the "
             "sentences' videos need the store's names"
         )
-    total = {"test_videos": len(test), "videos": len(found)}
-    total["sentences"] = sum(len(v.sentences) for v in found)
-    return found, total | counts
+    total = {"test_videos": len(test), "videos": len(videos)}
+    total["sentences"] = sum(len(v.sentences) for v in videos)
+    return videos, total | counts
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Frames that each of the spans [m, 2] shares with each of [n, 2], whole numbers [m, n]."""
-    first, last = (f(a[:, None, k], b[None, :, k]) for k, f in ((0, np.maximum), (1, np.minimum)))
+    first = np.maximum(a[:, None, 0], b[None, :, 0])
+    last = np.minimum(a[:, None, 1], b[None, :, 1])
     return (last - first).clip(0)
