@@ -468,7 +468,9 @@ def test_all_text_has_the_contrast_of_wcag_aa(opened, large):
 
 
 def test_a_print_has_the_figures_and_tables(opened, large):
-    page = opened(large.path)
+    page = opened(large.path, 680)  # A4 without its margins
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 680
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).position") == "static"
     assert not page.is_visible("nav") and not page.is_visible("summary >> nth=0")
     assert page.is_visible(".chart svg >> nth=0") and page.is_visible("table >> nth=0")

@@ -363,8 +363,10 @@ def test_nothing_sticks_out_on_a_phone(opened, video, tmp_path, width):
 
 
 def test_a_print_has_the_timeline_and_the_events_but_no_controls(opened, video, tmp_path):
-    page = opened(write(tmp_path / "page", scored(), video))
+    page = opened(write(tmp_path / "page", scored(), video), 680)
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 680
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).position") == "static"
     assert not page.is_visible("video") and not page.is_visible("#now")
     assert page.is_visible("#slider svg") and page.is_visible("table")
 

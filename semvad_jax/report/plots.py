@@ -186,8 +186,11 @@ def _bars(bars: tuple[ClassResult, ...], axes: "Axes") -> None:
     names = [f"{drawn_name(bar.name)} ({bar.videos})" for bar in bars]
     axes.set_yticks(range(len(bars)), names)
     axes.invert_yaxis()
-    title = "Each class's videos and the normal ones"
-    axes.set(title=title, xlabel="frame AUC, % (dotted: chance)", xlim=(0, 100))
+    axes.set(
+        title="Each class and the normal videos",
+        xlabel="frame AUC, % (dotted: chance)",
+        xlim=(0, 100),
+    )
 
 
 def _confusion(counts: np.ndarray, classes: tuple[str, ...], axes: "Axes") -> None:
