@@ -141,6 +141,8 @@ def shade(share: float) -> tuple[str, str]:
 
 def _panel(panel: Panel, axes: "Axes") -> None:
     """Lines get the ids mean-LINE, band-LINE and seed-LINE-SEED, the line of chance chance-0."""
+    from matplotlib.ticker import MaxNLocator
+
     for i, (line, colour) in enumerate(zip(panel.lines, LINE_COLOURS, strict=False)):
         if panel.square and line.sd is not None:
             low, high = (np.clip(line.mean + side * line.sd, 0, 100) for side in (-1, 1))
@@ -161,7 +163,7 @@ def _panel(panel: Panel, axes: "Axes") -> None:
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     else:
         axes.set_xlim(left=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     axes.grid(axis="y")
     handles, labels = axes.get_legend_handles_labels()
@@ -203,7 +205,7 @@ def _confusion(counts: np.ndarray, classes: tuple[str, ...], axes: "Axes") -> No
         corner = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, gid=f"cell-{row}-{column}", **style))
         placed: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "color": ink}
-        text = count_text(counts[row, column])
+        text = count_text(float(counts[row, column]))
         axes.text(column, row, text, gid=f"count-{row}-{column}", **placed)
     names, edge = [drawn_name(name) for name in classes], len(classes) - 0.5
     axes.set_xticks(range(len(classes)), names, rotation=90 if len(classes) > 3 else 0)
