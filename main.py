@@ -67,7 +67,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--from-torch",
         metavar="FILE",
         type=Path,
-        help="released weights, by featurize/convert_checkpoint.py",
+        help="published weights, by featurize/convert_checkpoint.py",
     )
     add(
         "--detect",
@@ -91,8 +91,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     args = parser.parse_args(argv)
-    ways = (args.config and not args.study, args.restore, args.compare, args.study)
-    if [bool(way) for way in ways].count(True) != 1:
+    tasks = (args.config and not args.study, args.restore, args.compare, args.study)
+    if sum(bool(task) for task in tasks) != 1:
         parser.error(
             "give either --config, to train, --restore, to use a trained run, --compare, "
             "for two runs, or --study"
@@ -140,7 +140,10 @@ def _chunk(text: str) -> int | str:
 
 
 def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
-    """(weight seeds, data seeds): the authors' ten, then 1000, 1001, …, unless others are given."""
+    """(weight seeds, data seeds), equally many: `config.default_seeds` where none are named.
+
+    Raises BadInput where the options do not agree on how many.
+    """
     count = args.vmap_seeds or len(args.seeds or args.data_seeds or [9])
     weights = args.seeds or config.default_seeds(count)
     orders = args.data_seeds or weights
@@ -153,23 +156,25 @@ def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
 
 
 def train(args: argparse.Namespace) -> None:
+    """--config: trains a run, or with --from-torch judges published weights."""
     weight_seeds, data_seeds = _seed_pairs(args)
     overrides = [f"model.name={args.model}"] if args.model else []
     overrides += [f"data.store={args.data}"] if args.data else []
     cfg = config.load(args.config, overrides + args.set)
 
     from semvad_jax import run
-    from semvad_jax.report import released
+    from semvad_jax.report import published
 
-    name = Path(args.config).stem
     if args.from_torch:
-        released.evaluate(cfg, args.from_torch)
+        published.evaluate(cfg, args.from_torch)
         return
+    name = Path(args.config).stem
     out = args.out or Path("runs") / name
     run.train(cfg, out, name, weight_seeds, data_seeds, args.seed_chunk, args.resume)
 
 
 def use(args: argparse.Namespace) -> None:
+    """--restore: judges a trained run, or detects with it."""
     from semvad_jax import run
     from semvad_jax.store.locate import is_store
 
@@ -187,12 +192,14 @@ def use(args: argparse.Namespace) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
+    """--compare: two runs side by side."""
     from semvad_jax import compare
 
     compare.compare(*args.compare)
 
 
 def study(args: argparse.Namespace) -> None:
+    """--study: a table or figure of the paper."""
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.find import find_study
     from semvad_jax.studies.study import OUT, Study
@@ -270,8 +277,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one sentence and status 2."""
     args = arguments(argv)
     try:
-        ways = {study: args.study, train: args.config, compare: args.compare, use: args.restore}
-        next(way for way, asked in ways.items() if asked)(args)
+        if args.study:
+            study(args)
+        elif args.config:
+            train(args)
+        elif args.compare:
+            compare(args)
+        else:
+            use(args)
     except BadInput as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

@@ -8,8 +8,8 @@ that also share initial weights; it decides nothing, so that nobody chooses a te
 both.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,22 +33,27 @@ class Judged:
 
     name: str
     store: Store
-    videos: list[int]
+    videos: list[int]  # the test videos, as indices into the store's
     pairs: list[tuple[int, int]]  # (weight seed, data seed)
-    scores: list[evaluate.Scores]  # an entry a seed
+    scores: list[evaluate.Scores]  # an entry a seed, each with an entry a test video
     metric: str  # the one that selects
 
-    def video(self, place: int) -> Video:
-        return self.store.videos[self.videos[place]]
+    def video(self, k: int) -> Video:
+        """The k-th test video."""
+        return self.store.videos[self.videos[k]]
 
     def heads(self) -> tuple[str, ...]:
+        """The heads that the run's model has."""
         return self.scores[0].heads()
 
     def head(self, name: str, order: Sequence[int]) -> VideoScores:
-        """All seeds' scores by one head, the videos in the given order of places."""
-        truth = evaluate.frame_truth(self.store, [self.videos[place] for place in order])
-        rows = [np.concatenate([s.head(name)[place] for place in order]) for s in self.scores]
-        counts = [self.video(place).snippets for place in order]
+        """All seeds' scores by one head, the test videos in the given order."""
+        truth = evaluate.frame_truth(self.store, [self.videos[k] for k in order])
+        rows = []
+        for scores in self.scores:
+            of_videos = scores.head(name)
+            rows.append(np.concatenate([of_videos[k] for k in order]))
+        counts = [self.video(k).snippets for k in order]
         video = np.repeat(np.arange(len(order)), counts)
         return VideoScores(np.stack(rows), truth.positive, truth.frames, video)
 
@@ -64,13 +69,14 @@ class Difference:
     metric: str
     a: list[float]
     b: list[float]
-    paired: Interval | None
-    over_seeds: Interval | None
-    welch: float | None
-    over_videos: Interval
+    paired: Interval | None  # t interval over the seeds that the runs share
+    over_seeds: Interval | None  # bootstrap, the runs' seeds drawn apart
+    welch: float | None  # p of Welch's test
+    over_videos: Interval  # bootstrap over the test videos
 
     @property
     def mean(self) -> float:
+        """The mean of A minus the mean of B, a fraction."""
         return float(np.mean(self.a) - np.mean(self.b))
 
 
@@ -86,16 +92,17 @@ def compare(run_a: Path, run_b: Path) -> None:
 
 
 def judged(path: Path, selection: str) -> Judged:
-    """Restores a run and scores the test videos of its store."""
+    """Restores a run and scores the test videos of its store, by the weights that `selection` names
+    (last, val or test).
+    """
     program, state, meta, _ = run.restore(path)
     params = state.params if selection == "last" else state.best[selection].params
-    tests = len(program.videos.test)
     return Judged(
         name=str(path),
         store=program.store,
         videos=program.videos.test,
         pairs=meta.pairs,
-        scores=[scores.take(0, tests) for scores in program.scores(params)],
+        scores=[program.videos.test_scores(scores) for scores in program.scores(params)],
         metric=program.cfg.eval.metric,
     )
 
@@ -106,39 +113,46 @@ def differences(a: Judged, b: Judged) -> list[Difference]:
     heads = [head for head in a.heads() if head in b.heads()]
     if a.store.classes != b.store.classes:
         heads = ["binary"]
-    found = []
+    rows = []
     for head in heads:
-        sides = a.head(head, range(len(order))), b.head(head, order)
-        over_videos = statistics.video_bootstrap(*sides)
-        for metric, f in (("auc", metrics.frame_auc), ("ap", metrics.frame_ap)):
-            x, y = ([f(s, side.positive, side.frames) for s in side.scores] for side in sides)
-            paired = statistics.paired_difference(x, y)[1] if a.pairs == b.pairs else None
-            over_seeds = statistics.bootstrap_difference(x, y)
-            tests = paired, over_seeds, statistics.welch(x, y), over_videos[metric]
-            found.append(Difference(head, metric, x, y, *tests))
-    return found
+        of_a, of_b = a.head(head, range(len(order))), b.head(head, order)
+        over_videos = statistics.video_bootstrap(of_a, of_b)
+        for metric in ("auc", "ap"):
+            x, y = _values(of_a, metric), _values(of_b, metric)
+            difference = Difference(
+                head=head,
+                metric=metric,
+                a=x,
+                b=y,
+                paired=statistics.paired_difference(x, y)[1] if a.pairs == b.pairs else None,
+                over_seeds=statistics.bootstrap_difference(x, y),
+                welch=statistics.welch(x, y),
+                over_videos=over_videos[metric],
+            )
+            rows.append(difference)
+    return rows
+
+
+def _values(side: VideoScores, metric: str) -> list[float]:
+    """Frame AUC or AP of each seed."""
+    if metric == "auc":
+        return [metrics.frame_auc(row, side.positive, side.frames) for row in side.scores]
+    return [metrics.frame_ap(row, side.positive, side.frames) for row in side.scores]
 
 
 def same_videos(a: Judged, b: Judged) -> list[int]:
-    """Where B has A's test videos, in A's order.
+    """Which of B's test videos is A's first, second, …: indices into B's, in A's order.
 
     Raises BadInput that names the first video which only one of them has, or whose frames or
     anomalous frames differ. How it is cut into snippets, and what its classes are called, may.
     """
     fix = "compare runs that were judged on the same test videos and truth"
-    places = {b.video(place).video: place for place in range(len(b.videos))}
-    names = [a.video(place).video for place in range(len(a.videos))]
-    for one, other, missing in (
-        (a, b, [name for name in names if name not in places]),
-        (b, a, [name for name in places if name not in set(names)]),
-    ):
-        if missing:
-            raise BadInput(
-                f"test video {missing[0]} is in {one.store.path}, of {one.name}, and not in "
-                f"{other.store.path}, of {other.name}; {fix}"
-            )
-    for place, name in enumerate(names):
-        x, y = a.video(place), b.video(places[name])
+    of_a = {a.video(k).video: k for k in range(len(a.videos))}
+    of_b = {b.video(k).video: k for k in range(len(b.videos))}
+    _refuse_missing(of_a, of_b, a, b, fix)
+    _refuse_missing(of_b, of_a, b, a, fix)
+    for name, k in of_a.items():
+        x, y = a.video(k), b.video(of_b[name])
         if x.frames != y.frames:
             raise BadInput(
                 f"test video {name} has {x.frames} frames in {a.store.path} and {y.frames} in "
@@ -149,51 +163,78 @@ def same_videos(a: Judged, b: Judged) -> list[int]:
                 f"test video {name} has other anomalous frames in {a.store.path} than in "
                 f"{b.store.path}; {fix}"
             )
-    return [places[name] for name in names]
+    return [of_b[name] for name in of_a]
+
+
+def _refuse_missing(
+    of_one: Mapping[str, int], of_other: Mapping[str, int], one: Judged, other: Judged, fix: str
+) -> None:
+    """Raises BadInput where the other run lacks one of this run's test videos."""
+    for name in of_one:
+        if name not in of_other:
+            raise BadInput(
+                f"test video {name} is in {one.store.path}, of {one.name}, and not in "
+                f"{other.store.path}, of {other.name}; {fix}"
+            )
 
 
 def _marked(video: Video) -> np.ndarray:
+    """[frames], whether each frame is anomalous."""
     marked = np.zeros(video.frames, dtype=bool)
     for _, start, end in video.intervals:
         marked[start:end] = True
     return marked
 
 
-def conclusion(name_a: str, name_b: str, found: Difference, videos: int) -> str:
+def conclusion(name_a: str, name_b: str, difference: Difference, videos: int) -> str:
     """What may be concluded from one row: "RUN_A lies 1.20 points above RUN_B in … : …"."""
-    better, worse, sign = (name_a, name_b, 1) if found.mean >= 0 else (name_b, name_a, -1)
+    better, worse = name_a, name_b
+    if difference.mean < 0:  # told from the better run's side
+        better, worse, difference = name_b, name_a, _turned(difference)
+    intervals = f"over the {videos} test videos {points(difference.over_videos)}"
+    if difference.over_seeds is not None:
+        intervals = f"over seeds {points(difference.over_seeds)}, {intervals}"
+    fact = (
+        f"{better} lies {100 * difference.mean:.2f} points above {worse} in frame "
+        f"{difference.metric.upper()}, {difference.head} head (95 % intervals: {intervals})"
+    )
+    return f"{fact}: {_verdict(difference, better, videos)}."
+
+
+def _turned(difference: Difference) -> Difference:
+    """B − A in place of A − B."""
 
     def turned(interval: Interval) -> Interval:
-        return interval if sign > 0 else (-interval[1], -interval[0])
+        return -interval[1], -interval[0]
 
-    over_videos = turned(found.over_videos)
-    seeds = None if found.over_seeds is None else turned(found.over_seeds)
-    told = f"over the {videos} test videos {points(over_videos)}"
-    if seeds is not None:
-        told = f"over seeds {points(seeds)}, {told}"
-    fact = (
-        f"{better} lies {100 * abs(found.mean):.2f} points above {worse} in frame "
-        f"{found.metric.upper()}, {found.head} head (95 % intervals: {told})"
+    return replace(
+        difference,
+        a=difference.b,
+        b=difference.a,
+        paired=None if difference.paired is None else turned(difference.paired),
+        over_seeds=None if difference.over_seeds is None else turned(difference.over_seeds),
+        over_videos=turned(difference.over_videos),
     )
-    return f"{fact}: {_verdict(found, better, seeds, over_videos, videos)}."
 
 
-def _verdict(
-    found: Difference, better: str, seeds: Interval | None, over_videos: Interval, videos: int
-) -> str:
+def _verdict(difference: Difference, better: str, videos: int) -> str:
+    """What the intervals of a difference that is not below 0 allow one to say."""
+    seeds, over_videos, p = difference.over_seeds, difference.over_videos, difference.welch
     on_videos = over_videos[0] > 0
-    if seeds is None or found.welch is None:
-        one = min(len(found.a), len(found.b)) == 1
-        few = "one seed says" if one else "so few seeds say"
-        if not one and found.welch is None:
+    if seeds is None or p is None:
+        if min(len(difference.a), len(difference.b)) == 1:
+            few = "one seed says"
+        elif p is None:
             few = "seeds that do not vary say"
+        else:
+            few = "so few seeds say"
         if on_videos:
             return f"{few} nothing about other seeds; these weights differ on other such videos too"
         return f"{few} nothing about other seeds, and on other videos it may not hold"
-    if (seeds[0] > 0) != (found.welch < SIGNIFICANT):
+    if (seeds[0] > 0) != (p < SIGNIFICANT):
         return (
-            f"the bootstrap over seeds and Welch's test (p = {found.welch:.3f}) disagree, so "
-            "nothing is concluded"
+            f"the bootstrap over seeds and Welch's test (p = {p:.3f}) disagree, so nothing is "
+            "concluded"
         )
     if seeds[0] > 0:
         if on_videos:
@@ -209,30 +250,34 @@ def _verdict(
 
 
 def _print(
-    console: Console, a: Judged, b: Judged, selection: str, found: Sequence[Difference]
+    console: Console, a: Judged, b: Judged, selection: str, rows: Sequence[Difference]
 ) -> None:
     console.print(f"\nA = {a.name}, B = {b.name}; {NOTES[selection]}, {len(a.videos)} test videos")
     console.print("per cent: mean ± SD over seeds")
     table = _table(f"A (n = {len(a.pairs)})", f"B (n = {len(b.pairs)})", "A − B")
-    for d in found:
-        sides = mean_and_sd(findings.spread(d.a)), mean_and_sd(findings.spread(d.b))
-        cells = *sides, f"{100 * d.mean:+.2f}"
-        table.add_row(f"{d.head} {d.metric.upper()}", *cells)
+    for row in rows:
+        of_a, of_b = mean_and_sd(findings.spread(row.a)), mean_and_sd(findings.spread(row.b))
+        table.add_row(f"{row.head} {row.metric.upper()}", of_a, of_b, f"{100 * row.mean:+.2f}")
     console.print(table)
     console.print("A − B, points: 95 % bootstrap intervals over seeds and over test videos")
-    same = [] if a.pairs != b.pairs else ["paired seeds, t"]
-    table = _table("over seeds", "Welch p", *same, "over videos")
-    for d in found:
-        cells = ["–" if d.over_seeds is None else points(d.over_seeds), _p(d.welch)]
-        cells += ["–" if d.paired is None else points(d.paired)] * len(same)
-        table.add_row(f"{d.head} {d.metric.upper()}", *cells, points(d.over_videos))
+    paired = a.pairs == b.pairs
+    table = _table("over seeds", "Welch p", *(["paired seeds, t"] if paired else []), "over videos")
+    for row in rows:
+        cells = [_interval(row.over_seeds), _p(row.welch)]
+        if paired:
+            cells.append(_interval(row.paired))
+        table.add_row(f"{row.head} {row.metric.upper()}", *cells, points(row.over_videos))
     console.print(table)
     console.print("Nothing here is corrected for the number of rows.")
-    for d in found:
-        if d.metric in (a.metric, b.metric):
-            console.print(f"\n{conclusion(a.name, b.name, d, len(a.videos))}")
+    for row in rows:
+        if row.metric in (a.metric, b.metric):
+            console.print(f"\n{conclusion(a.name, b.name, row, len(a.videos))}")
     if selection == "test":
         console.print("\nThe weights were selected on these very videos (protocol reload_best).")
+
+
+def _interval(interval: Interval | None) -> str:
+    return "–" if interval is None else points(interval)
 
 
 def _table(*columns: str) -> Table:

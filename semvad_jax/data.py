@@ -76,12 +76,12 @@ def fit_length(rows: Float[np.ndarray, "n F"], length: int) -> Float[np.ndarray,
 def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
     """Every crop of the given videos as one row of T snippets."""
     length = cfg.model.length
-    chosen = [store.videos[i] for i in videos]
-    labels = np.array([[name in v.labels for name in store.classes] for v in chosen], np.float32)
-    video = np.repeat(np.arange(len(chosen)), [v.crops for v in chosen])
+    members = [store.videos[i] for i in videos]
+    labels = np.array([[name in v.labels for name in store.classes] for v in members], np.float32)
+    video = np.repeat(np.arange(len(members)), [v.crops for v in members])
     rows = [
         fit_length(store.visual_rows(i, c), length)
-        for i, v in zip(videos, chosen, strict=True)
+        for i, v in zip(videos, members, strict=True)
         for c in range(v.crops)
     ]
     normal = labels[video, 0] == 1
@@ -89,7 +89,7 @@ def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
         visual=jnp.asarray(np.stack(rows)),
         captions=jnp.asarray(np.stack([fit_length(store.caption_rows(i), length) for i in videos])),
         video=jnp.asarray(video, jnp.int32),
-        length=jnp.array([min(v.snippets, length) for v in chosen], jnp.int32),
+        length=jnp.array([min(v.snippets, length) for v in members], jnp.int32),
         labels=jnp.asarray(labels),
         normal=jnp.asarray(np.flatnonzero(normal), jnp.int32),
         abnormal=jnp.asarray(np.flatnonzero(~normal), jnp.int32),
@@ -122,19 +122,20 @@ def batch_rows(
     weight 0.
     """
     steps, size = steps_per_epoch(cfg, data), cfg.train.batch
-    epoch, place = step // steps, step % steps
+    epoch, batch_of_epoch = step // steps, step % steps
     key = jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch)
     if cfg.train.batching == "balanced":
         half = size // 2
+        first = batch_of_epoch * half
         halves = [
-            jax.lax.dynamic_slice(jax.random.permutation(k, rows), (place * half,), (half,))
+            jax.lax.dynamic_slice(jax.random.permutation(k, rows), (first,), (half,))
             for k, rows in zip(jax.random.split(key), (data.normal, data.abnormal), strict=True)
         ]
         return jnp.concatenate(halves), jnp.ones(size)
     count = data.visual.shape[0]
     order = jnp.pad(jax.random.permutation(key, count), (0, steps * size - count))
-    rows = jax.lax.dynamic_slice(order, (place * size,), (size,))
-    return rows, (place * size + jnp.arange(size) < count).astype(jnp.float32)
+    rows = jax.lax.dynamic_slice(order, (batch_of_epoch * size,), (size,))
+    return rows, (batch_of_epoch * size + jnp.arange(size) < count).astype(jnp.float32)
 
 
 def gather(

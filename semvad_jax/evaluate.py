@@ -88,22 +88,27 @@ def unpack(
     classes: Float[np.ndarray, "N B T C"] | None,
 ) -> Scores:
     """One seed's windows put together again as one row a snippet, the mean over a video's crops."""
-    steps = binary.shape[-1]
-    rows = {
-        "binary": binary.reshape(-1),
-        "classes": None if classes is None else classes.reshape(-1, classes.shape[-1]),
-    }
-    found: dict[str, list[np.ndarray]] = {"binary": [], "classes": []}
-    start = 0
+    joined = None
+    if classes is not None:
+        joined = _join(cfg, store, videos, classes.reshape(-1, classes.shape[-1]))
+    return Scores(_join(cfg, store, videos, binary.reshape(-1)), joined)
+
+
+def _join(
+    cfg: Config, store: Store, videos: Sequence[int], slots: Float[np.ndarray, "N ..."]
+) -> list[np.ndarray]:
+    """Each video's rows [snippets, ...] from the slots of all windows, one after the other.
+
+    A video's crops follow one another, each filling whole windows of T slots.
+    """
+    length, start, of_videos = cfg.model.length, 0, []
     for i in videos:
         n, crops = store.videos[i].snippets, len(crops_of(cfg, store, i))
-        span = -(-n // steps) * steps
-        for name, values in rows.items():
-            if values is not None:
-                parts = values[start : start + crops * span].reshape(crops, span, *values.shape[1:])
-                found[name].append(parts[:, :n].mean(axis=0, dtype=values.dtype))
+        span = -(-n // length) * length
+        of_crops = slots[start : start + crops * span].reshape(crops, span, *slots.shape[1:])
+        of_videos.append(of_crops[:, :n].mean(axis=0, dtype=slots.dtype))
         start += crops * span
-    return Scores(found["binary"], None if classes is None else found["classes"])
+    return of_videos
 
 
 @dataclasses.dataclass(frozen=True)

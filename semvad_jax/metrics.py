@@ -53,8 +53,8 @@ def frame_auc(scores: Any, positive_frames: Any, frames: Any) -> float:
     """
     positive, negative = _frames_by_score(scores, positive_frames, frames)
     if not positive.sum() or not negative.sum():
-        kind = "positive" if not positive.sum() else "negative"
-        raise ValueError(f"frame AUC needs frames of both kinds, and there is no {kind} frame")
+        missing = "positive" if not positive.sum() else "negative"
+        raise ValueError(f"frame AUC needs frames of both kinds, and there is no {missing} frame")
     below = np.cumsum(negative) - negative
     return float(positive @ (below + negative / 2) / (positive.sum() * negative.sum()))
 
@@ -68,8 +68,9 @@ def frame_ap(scores: Any, positive_frames: Any, frames: Any) -> float:
     positive, negative = (x[::-1] for x in _frames_by_score(scores, positive_frames, frames))
     if not positive.sum():
         raise ValueError("frame AP needs positive frames, and there is none")
-    found = np.cumsum(positive)
-    return float(positive @ (found / (found + np.cumsum(negative))) / positive.sum())
+    above = np.cumsum(positive)
+    precision = above / (above + np.cumsum(negative))
+    return float(positive @ precision / positive.sum())
 
 
 def detection_map(
@@ -102,15 +103,15 @@ def detection_map(
     """
     values, bounds, counts = _checked(scores, truth, edges)
     classes = values.shape[1]
-    found = _segments(values, bounds, counts)
-    known = [(c, v, a, b) for v, segments in enumerate(truth) for c, a, b in segments if c >= 0]
-    real = np.array(known, dtype=np.float64).reshape(-1, 4)
+    predicted = _segments(values, bounds, counts)
+    listed = [(c, v, a, b) for v, segments in enumerate(truth) for c, a, b in segments if c >= 0]
+    real = np.array(listed, dtype=np.float64).reshape(-1, 4)
     if len(real) and real[:, 0].max() >= classes:
         worst = int(real[:, 0].max())
         raise ValueError(f"a truth segment has class {worst}, the scores {classes} classes")
     truths = np.bincount(real[:, 0].astype(int), minlength=classes)
     if protocol == "vadclip":
-        if not np.isin(np.arange(classes), found.cls).all():
+        if not np.isin(np.arange(classes), predicted.cls).all():
             return [0.0 for _ in ious]
         judged = np.arange(classes)
     elif protocol == "clean":
@@ -119,7 +120,7 @@ def detection_map(
             raise ValueError("detection mAP needs truth of an anomaly class, and there is none")
     else:
         raise ValueError(f"unknown protocol {protocol!r}; it is vadclip or clean")
-    aps = _average_precisions(found, real, truths, ious, len(counts))
+    aps = _average_precisions(predicted, real, truths, ious, len(counts))
     return [float(np.mean(ap[judged])) for ap in aps]
 
 
@@ -148,9 +149,9 @@ def _frames_by_score(
     if not ((0 <= p) & (p <= n)).all():
         raise ValueError("positive_frames must lie between 0 and frames")
     s, p, n = s[n > 0], p[n > 0], n[n > 0]
-    distinct, place = np.unique(s, return_inverse=True)
-    positive = np.bincount(place, p, len(distinct))
-    return positive, np.bincount(place, n - p, len(distinct))
+    distinct, rank = np.unique(s, return_inverse=True)
+    positive = np.bincount(rank, p, len(distinct))
+    return positive, np.bincount(rank, n - p, len(distinct))
 
 
 def _checked(
@@ -217,22 +218,23 @@ def _video_scores(
 
 
 def _average_precisions(
-    found: _Segments, real: np.ndarray, truths: np.ndarray, ious: Sequence[float], videos: int
+    predicted: _Segments, real: np.ndarray, truths: np.ndarray, ious: Sequence[float], videos: int
 ) -> list[np.ndarray]:
     """AP [C] for each threshold; `real` [G, 4]: class, video, start, end; `truths` [C]: a count."""
-    group, wanted = found.cls * videos + found.video, real[:, 0] * videos + real[:, 1]
+    group, wanted = predicted.cls * videos + predicted.video, real[:, 0] * videos + real[:, 1]
     left, right = (np.searchsorted(group, wanted, side) for side in ("left", "right"))
     size = right - left
     truth = np.repeat(np.arange(len(real)), size)
     segment = np.arange(size.sum()) + np.repeat(left - (np.cumsum(size) - size), size)
     start, end = np.rint(real[truth, 2]), np.rint(real[truth, 3])  # to even, as Python's round
-    shared = np.minimum(found.end[segment], end) - np.maximum(found.start[segment], start)
+    shared = np.minimum(predicted.end[segment], end) - np.maximum(predicted.start[segment], start)
     shared = np.maximum(shared, 0)
-    iou = shared / (found.end[segment] - found.start[segment] + np.maximum(end - start, 0) - shared)
+    lengths = predicted.end[segment] - predicted.start[segment] + np.maximum(end - start, 0)
+    iou = shared / (lengths - shared)
 
-    rank = np.empty(len(found.score), dtype=np.int64)
-    rank[np.lexsort((-found.score, found.cls))] = np.arange(len(rank))
-    rank -= np.searchsorted(found.cls, found.cls)
+    rank = np.empty(len(predicted.score), dtype=np.int64)
+    rank[np.lexsort((-predicted.score, predicted.cls))] = np.arange(len(rank))
+    rank -= np.searchsorted(predicted.cls, predicted.cls)
     # sorted so, the first free pair is what a greedy search finds: best IoU, then first in the list
     order = np.lexsort((truth, -iou, rank[segment]))
     order = order[iou[order] > 0]
@@ -249,8 +251,8 @@ def _average_precisions(
                 taken.add(t)
         hits = np.fromiter(matched, dtype=np.int64, count=len(matched))
         ap = np.zeros(len(truths))
-        for c in np.unique(found.cls[hits]):
-            places = np.sort(rank[hits[found.cls[hits] == c]]) + 1
-            ap[c] = np.sum(np.arange(1, len(places) + 1) / places) / truths[c]
+        for c in np.unique(predicted.cls[hits]):
+            ranks = np.sort(rank[hits[predicted.cls[hits] == c]]) + 1
+            ap[c] = np.sum(np.arange(1, len(ranks) + 1) / ranks) / truths[c]
         results.append(ap)
     return results

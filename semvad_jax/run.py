@@ -267,8 +267,8 @@ def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None
     summary = _summary(program, scores, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
     counts = program.videos.counts()
-    told = counts.sentence() if data is None else counts.judged()
-    _tell(Console(), program, summary, _val_head(program, scores), told)
+    behind = counts.sentence() if data is None else counts.judged()
+    _tell(Console(), program, summary, _val_head(program, scores), behind)
 
 
 def restore(

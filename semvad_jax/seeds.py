@@ -140,10 +140,9 @@ class Program:
         """Shapes of the state as it is saved: the run's own seeds, whatever the devices."""
         return self._abstract_state(self.layout.seeds, SingleDeviceSharding(jax.devices()[0]))
 
-    def _abstract_state(self, count: int, place: jax.sharding.Sharding) -> TrainState:
+    def _abstract_state(self, count: int, sharding: jax.sharding.Sharding) -> TrainState:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
-        state = jax.eval_shape(jax.vmap(self._make_state), keys, keys)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
+        return _placed(jax.eval_shape(jax.vmap(self._make_state), keys, keys), sharding)
 
     def _make_state(self, weight_key: jax.Array, data_key: jax.Array) -> TrainState:
         return one_seed.make_state(self.cfg, self.selections, weight_key, data_key)
@@ -307,18 +306,22 @@ def abstract_params(cfg: Config, count: int) -> PyTree:
     """Shapes of the weights of `count` seeds, on the first device."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
     params = jax.eval_shape(jax.vmap(lambda key: one_seed.model(cfg).init(cfg, key)), keys)
-    place = SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+    return _placed(params, SingleDeviceSharding(jax.devices()[0]))
+
+
+def _placed(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """The shapes and dtypes of a tree, with where its arrays are to lie."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
 def score_videos(
     cfg: Config, frozen: Frozen, params: PyTree, store: Store, videos: Sequence[int]
 ) -> list[evaluate.Scores]:
     """Each seed's scores of any videos of a store, from weights stacked over seeds."""
-    wanted = evaluate.Videos(cfg, store, list(videos), [])
+    listed = evaluate.Videos(cfg, store, list(videos), [])
     over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
-    binary, classes = jax.device_get(over_seeds(cfg, frozen, wanted.windows(), params))
+    binary, classes = jax.device_get(over_seeds(cfg, frozen, listed.windows(), params))
     return [
-        wanted.scores(binary[k], None if classes is None else classes[k])
+        listed.scores(binary[k], None if classes is None else classes[k])
         for k in range(len(binary))
     ]

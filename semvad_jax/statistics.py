@@ -138,16 +138,16 @@ def resampled_metrics(
         if not (counts @ np.bincount(video, weight, videos)).all():
             raise ValueError("frame AUC needs frames of both kinds, and a resample lacks one")
     at = np.unique(scores[positive > 0])
-    place = np.searchsorted(at, scores, "right")  # the first of `at` above the score
-    tied = at[place - 1] == scores  # place 0 looks at the highest: no tie
+    first_above = np.searchsorted(at, scores, "right")  # the first of `at` above the score
+    tied = at[first_above - 1] == scores  # index −1, the highest score of all, is no tie
 
-    def table(chosen: np.ndarray, row: np.ndarray, weight: np.ndarray):
-        entry = weight[chosen].astype(np.float64), (row[chosen], video[chosen])
+    def table(selected: np.ndarray, row: np.ndarray, weight: np.ndarray):
+        entry = weight[selected].astype(np.float64), (row[selected], video[selected])
         return coo_array(entry, shape=(len(at) + 1, videos)).tocsr()
 
-    hits, ties = table(tied, place - 1, positive), table(tied, place - 1, negative)
-    gaps = table(negative > 0, place, negative)
-    found = []
+    hits, ties = table(tied, first_above - 1, positive), table(tied, first_above - 1, negative)
+    gaps = table(negative > 0, first_above, negative)
+    blocks = []
     step = max(1, BLOCK // (len(at) + 1))
     for start in range(0, len(counts), step):
         times = counts[start : start + step].T.astype(np.float64)
@@ -156,9 +156,9 @@ def resampled_metrics(
         positives, negatives = p.sum(axis=0), below[-1]
         auc = np.sum(p * (below + (ties @ times) / 2), axis=0) / (positives * negatives)
         true = positives - (np.cumsum(p, axis=0) - p)
-        chosen = np.maximum(true + negatives - below, 1)  # 0 only where nothing is left to find
-        found.append((auc, np.sum(p * true / chosen, axis=0) / positives))
-    auc, ap = (np.concatenate(x) for x in zip(*found, strict=True))
+        reported = np.maximum(true + negatives - below, 1)  # 0 only where nothing is left to find
+        blocks.append((auc, np.sum(p * true / reported, axis=0) / positives))
+    auc, ap = (np.concatenate(x) for x in zip(*blocks, strict=True))
     return auc, ap
 
 

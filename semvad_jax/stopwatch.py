@@ -88,14 +88,14 @@ def processor(threads: int | None = None) -> str:
     return f"{name}, {f'{threads} of ' if threads else ''}{cores} cores"
 
 
-def alone(stage: str, work: Callable[..., Measured], *given: Any) -> Measured:
-    """`work(*given)` in a new process, so that memory and devices are this stage's alone.
+def alone(stage: str, work: Callable[..., Measured], *arguments: Any) -> Measured:
+    """`work(*arguments)` in a new process, so that memory and devices are this stage's alone.
 
     What it raises comes out here. Raises BadInput where the process is killed.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(work, *given).result()
+            return pool.submit(work, *arguments).result()
         except BrokenProcessPool:
             raise BadInput(
                 f"the process that timed {stage} was killed, as happens where memory runs out; "

@@ -129,3 +129,20 @@ def test_resolve_fills_sizes_and_refuses_other_classes(tmp_path):
         match="has classes Normal, Fighting, Arson, but this run was made for Normal, Riot",
     ):
         config.resolve(other, store)
+
+
+def test_an_old_name_keeps_working_and_says_the_new_one_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(config, "_told_once", set())
+    path = tmp_path / "mine.py"
+    text = "from semvad_jax.config import *\nconfig = Config(train=TrainConfig(protocol='{}'))"
+    path.write_text(text.format("release"))
+    by_set = config.load("ucf", ["train.protocol=release"])
+    assert by_set.train.protocol == "reload_best" and by_set.eval.select_head == "max"
+    assert config.load(path) == config.load("ucf", ["train.protocol=reload_best"])
+    old = config.to_json(by_set).replace('"reload_best"', '"release"')
+    assert config.from_json(old) == by_set
+    told = capsys.readouterr().err
+    assert told == "note: train.protocol=release is called train.protocol=reload_best now\n"
+    path.write_text(text.format("reload"))
+    with pytest.raises(BadInput, match="cannot be 'reload': it takes 'plain' or 'reload_best'"):
+        config.load(path)

@@ -126,3 +126,28 @@ def test_class_metrics_name_every_iou(scored):
     assert found[name("class/map")] == pytest.approx(
         np.mean([found[name(f"class/map@{i}")] for i in evaluate.IOUS])
     )
+
+
+def test_there_is_no_snippet_score_by_the_better_of_two_heads():
+    rows = [np.zeros(2, np.float32)]
+    both = evaluate.Scores(rows, [np.array([[0.25, 0.75]] * 2, np.float32)])
+    assert both.head("class")[0].tolist() == [0.75, 0.75]
+    with pytest.raises(ValueError, match="by a head 'max'; these are by binary and class$"):
+        both.head("max")
+    with pytest.raises(ValueError, match="no scores by a head 'class'; these are by binary$"):
+        evaluate.Scores(rows, None).head("class")
+
+
+def test_the_videos_and_frames_behind_a_run_are_counted(tmp_path):
+    store = make_store(tmp_path / "store", train=8, test=4, lengths=(5, 12))
+    cfg = small(store, "data.val_fraction=0.25")
+    train_videos, val, test = data.split(cfg, store)
+    counts = evaluate.Videos(cfg, store, test, val).counts()
+    frames = sum(store.videos[i].frames for i in test)
+    anomalous = sum(b - a for i in test for _, a, b in store.videos[i].intervals)
+    assert counts == evaluate.Counts(len(train_videos), len(val), 4, anomalous, frames)
+    assert counts.train + counts.val == 8 and counts.val > 0
+    assert counts.sentence() == (
+        f"{counts.train} train, {counts.val} val and 4 test videos; "
+        f"{anomalous} of {frames} frames anomalous"
+    )

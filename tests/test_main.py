@@ -2,8 +2,11 @@
 
 import csv
 import errno
+import functools
 import json
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import main
 from semvad_jax import run as runs
 from semvad_jax import seeds
 
+LOG_LINE = r"step (\d+) of 9  loss (\d\.\d{4})  auc (\d+\.\d\d)  (\d:\d\d:\d\d) left"
 CONFIG = """
 from semvad_jax.config import *
 config = Config(
@@ -150,6 +154,76 @@ def test_resuming_a_finished_run_trains_nothing_and_keeps_its_clock(trained, pla
     monkeypatch.setattr(seeds.Program, "train", None)
     main.main(command(place, trained, "--vmap-seeds", "2", "--resume"))
     assert json.loads((trained / "summary.json").read_text()) == before
+
+
+def test_the_weights_of_a_runs_end_are_scored_once(trained, place, monkeypatch, capsys):
+    """The last weights, those selected on val and those on test: once each, for all that is made of
+    them: summary, thresholds, page, tables.
+    """
+    calls, scores = [], seeds.Program.scores
+    monkeypatch.setattr(seeds.Program, "scores", lambda *a: calls.append(1) or scores(*a))
+    monkeypatch.setattr(seeds.Program, "score_windows", counted(seeds.Program.score_windows))
+    executed.clear()
+    main.main(command(place, trained, "--vmap-seeds", "2", "--resume"))  # which is finished
+    assert len(calls) == len(executed) == 3
+    executed.clear()
+    main.main(["--restore", str(trained), "--eval"])
+    assert len(executed) == 3
+
+
+executed = []
+
+
+def counted(program):
+    """The cached property `score_windows`, whose executions are listed in `executed`."""
+
+    def compiled(self):
+        run = program.func(self)
+
+        def score(*arguments):
+            executed.append(self)
+            return run(*arguments)
+
+        return score
+
+    faked = functools.cached_property(compiled)
+    faked.__set_name__(seeds.Program, "score_windows")
+    return faked
+
+
+def test_a_log_has_a_line_for_each_evaluation(place, tmp_path, capsys):
+    main.main(command(place, tmp_path / "run", "--vmap-seeds", "2"))
+    told = capsys.readouterr().out
+    lines = [line for line in told.splitlines() if line.startswith("step ")]
+    told_steps = [re.fullmatch(LOG_LINE, line) for line in lines]
+    assert [match and match[1] for match in told_steps] == ["3", "6", "9"]
+    assert told_steps[-1] and told_steps[-1][4] == "0:00:00"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    for match, step in zip(told_steps, (3, 6, 9), strict=True):
+        at = [row for row in rows if row["step"] == step]
+        assert match[2] == f"{np.mean([row['loss'] for row in at]):.4f}"
+        assert match[3] == f"{100 * np.mean([row['test/binary/auc'] for row in at]):.2f}"
+    assert re.search(r"compiled in \d+\.\d s", told)
+    behind = "24 train, 8 val and 8 test videos; "
+    assert behind in told and re.search(r"videos; \d+ of [\d,]+ frames anomalous", told)
+
+
+def test_a_damaged_run_is_one_sentence(trained, tmp_path, capsys):
+    for name in ("config.json", "checkpoint/meta.json"):
+        run = shutil.copytree(trained, tmp_path / name.replace("/", "_"))
+        (run / name).write_text('{"')
+        told = refused(capsys, ["--restore", run, "--eval"])
+        assert str(run / name) in told
+
+
+def test_a_run_goes_on_only_with_the_store_it_was_begun_on(trained, place, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    moved = shutil.copytree(place / "store", tmp_path / "moved")
+    argv = ["--config", place / "tiny.py", "--out", run, "--vmap-seeds", "2", "--resume"]
+    main.main([str(word) for word in (*argv, "--data", moved)])
+    other = make_store(tmp_path / "other", train=32, test=8, lengths=(5, 8, 11), seed=1)
+    told = refused(capsys, [*argv, "--data", other.path])
+    assert "was begun on other features than those in" in told
 
 
 def test_other_models_train_in_the_same_program(place, tmp_path):

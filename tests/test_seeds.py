@@ -1,6 +1,7 @@
 """The seed axis: chunks, company, devices; and what one training run leaves behind."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -127,3 +128,68 @@ def test_a_loss_that_is_not_finite_names_seed_and_step(setup):
 def test_a_chunk_of_none_is_refused(setup):
     with pytest.raises(BadInput, match="--seed-chunk 0 must be at least 1"):
         seeds.Program(*setup, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "widths"),
+    [(10, [10, 5, 4, 3, 2, 1]), (7, [7, 4, 3, 2, 1]), (4, [4, 2, 1]), (1, [1])],
+)
+def test_widths_that_are_worth_a_compilation(count, widths):
+    assert seeds.even_widths(count) == widths
+    for width in range(1, count + 1):  # each other one has as many chunks, and more copies in them
+        chunks = -(-count // width)
+        same = [w for w in widths if -(-count // w) == chunks]
+        assert same and min(same) <= width
+
+
+def test_auto_compiles_the_widths_that_fill_slots_evenly(setup, monkeypatch):
+    """A device that has room for three seeds at most: 10, 5, 4 and 3 are compiled, never 9."""
+    one = jax.devices()[0]
+    tried, compiled = [], []
+
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 1000}
+
+    class Interval:
+        def __init__(self, width):
+            self.argument_size_in_bytes, self.temp_size_in_bytes = 0, 290 * width
+
+        def memory_analysis(self):
+            return self
+
+    def run_interval(program):
+        compiled.append(program.layout.width)
+        return Interval(program.layout.width)
+
+    fits = seeds.Program._fits
+
+    def limited(program):
+        tried.append(program.layout.width)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "devices", lambda: [Device()])
+            return fits(program)
+
+    faked = functools.cached_property(run_interval)
+    faked.__set_name__(seeds.Program, "run_interval")
+    monkeypatch.setattr(jax, "devices", lambda: [one])
+    monkeypatch.setattr(seeds.Program, "run_interval", faked)
+    monkeypatch.setattr(seeds.Program, "_fits", limited)
+    program = seeds.Program(*setup, 10, "auto")
+    assert tried == compiled == [10, 5, 4, 3] and program.layout.slots == 12
+    monkeypatch.setattr(
+        Interval, "memory_analysis", lambda self: None
+    )  # a device that does not tell
+    tried.clear()
+    assert seeds.Program(*setup, 10, "auto").layout.width == 10 and tried == [10]
+
+
+def test_auto_keeps_the_narrowest_where_nothing_fits(setup, monkeypatch):
+    one, compiled = jax.devices()[0], []
+    faked = functools.cached_property(lambda p: compiled.append(p.layout.width) or p.layout.width)
+    faked.__set_name__(seeds.Program, "run_interval")
+    monkeypatch.setattr(jax, "devices", lambda: [one])
+    monkeypatch.setattr(seeds.Program, "run_interval", faked)
+    monkeypatch.setattr(seeds.Program, "_fits", lambda p: bool(p.run_interval) and False)
+    program = seeds.Program(*setup, 4, "auto")
+    assert program.run_interval == 1 and compiled == [4, 2, 1]

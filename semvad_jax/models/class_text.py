@@ -58,13 +58,13 @@ def prompt_embeddings(
     count = jnp.argmax(tokens, axis=-1)[
         :, None
     ]  # the end's position before the learned tokens move it
-    place = jnp.arange(tokens.shape[1])[None, :]
-    source = jnp.where(place == 0, 0, place - PREFIX)
-    source = jnp.where(place == count + PREFIX + POSTFIX, count, source)
+    position = jnp.arange(tokens.shape[1])[None, :]
+    source = jnp.where(position == 0, 0, position - PREFIX)
+    source = jnp.where(position == count + PREFIX + POSTFIX, count, source)
     is_word = (
-        (place == 0)
-        | ((place > PREFIX) & (place < PREFIX + count))
-        | (place == count + PREFIX + POSTFIX)
+        (position == 0)
+        | ((position > PREFIX) & (position < PREFIX + count))
+        | (position == count + PREFIX + POSTFIX)
     )
     moved = jnp.take_along_axis(words, jnp.clip(source, 0)[..., None], axis=1)
     return jnp.where(is_word[..., None], moved, prompt), count[:, 0] + PREFIX + POSTFIX
@@ -104,12 +104,12 @@ def crop_tower(
     The embeddings of other tokens go, and the positions after the last end: attention is causal.
     """
     ids, rows = np.unique(tokens, return_inverse=True)
-    words, places = tower["token_embedding.weight"], tower["positional_embedding"]
+    words, positions = tower["token_embedding.weight"], tower["positional_embedding"]
     used = int(tokens.argmax(axis=-1).max()) + PREFIX + POSTFIX + 1
     cropped = {
         # a store holds the rows in use alone, in the order of their ids
         "token_embedding.weight": words if len(words) == len(ids) else words[ids],
-        "positional_embedding": places[:used],
+        "positional_embedding": positions[:used],
     }
     return tower | cropped, rows.reshape(tokens.shape)
 

@@ -1,7 +1,7 @@
-"""Weights from PyTorch: the state dicts that the public programs of VadCLIP and SemVAD save.
+"""Weights from PyTorch: the state dicts that the authors' programs of VadCLIP and SemVAD save.
 
-Names on the left are ours; on the right, the public programs'. PyTorch keeps every kernel with its
-axes in the opposite order of ours.
+Names on the left are ours; on the right, those of the authors' programs. PyTorch keeps every kernel
+with its axes in the opposite order of ours.
 """
 
 import re
@@ -63,25 +63,19 @@ def from_torch(
     class_tokens: Int[np.ndarray, "C 77"],
     class_caption: Float[np.ndarray, "C Q"] | None = None,
 ) -> tuple[PyTree, Frozen]:
-    """Parameters and Frozen from a state dict of VadCLIP or of SemVAD's release.
+    """Parameters and Frozen from a state dict of VadCLIP's or of SemVAD's authors' program.
 
     `class_tokens` are CLIP's ids of the class names in the config's order. Raises BadInput, naming
     the key, for one that is missing, unknown or of another shape than the config's model has.
     """
     cfg = _sized(cfg, state, class_tokens)
     shapes = jax.eval_shape(lambda key: model(cfg).init(cfg, key), jax.random.key(0))
-    known = {torch_name(_name(path)) for path, _ in jax.tree.leaves_with_path(shapes)}
+    needed = {torch_name(_name(path)) for path, _ in jax.tree.leaves_with_path(shapes)}
     tower_shapes = _tower_shapes(cfg, state)
-    known |= {TOWER + name for name in tower_shapes}
-    given = {name for name in state if not name.startswith(UNREAD)}
-    for names, says in ((known - given, "lacks"), (given - known, "holds more than it has:")):
-        if names:
-            listed = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
-            raise BadInput(
-                f"the checkpoint does not fit model {cfg.model.name}, preset {cfg.model.preset}: "
-                f"it {says} {len(names)} of its weights ({listed}); check --model, "
-                "model.preset and model.layers"
-            )
+    needed |= {TOWER + name for name in tower_shapes}
+    present = {name for name in state if not name.startswith(UNREAD)}
+    _refuse(cfg, "lacks", needed - present)
+    _refuse(cfg, "holds more than it has:", present - needed)
     params = jax.tree_util.tree_map_with_path(
         lambda path, like: _take(state, _name(path), like.shape), shapes
     )
@@ -97,7 +91,7 @@ def from_torch(
 
 
 def torch_name(name: str) -> str:
-    """The public programs' name of one of our parameters, `temporal.blocks.0.qkv.kernel` say."""
+    """The authors' programs' name of one of our parameters, `temporal.blocks.0.qkv.kernel` say."""
     layer, _, leaf = name.rpartition(".")
     tail = "bias" if leaf == "bias" else "weight"
     block = re.fullmatch(r"temporal\.blocks\.(\d+)\.(\w+)", layer)
@@ -113,6 +107,17 @@ def torch_name(name: str) -> str:
         f"no released checkpoint has {name}, which this config's model needs; take VadCLIP, or "
         "SemVAD with model.preset=release"
     )
+
+
+def _refuse(cfg: Config, says: str, names: set[str]) -> None:
+    """Raises BadInput about weights that a checkpoint lacks, or has too many; none are no error."""
+    if names:
+        listed = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
+        raise BadInput(
+            f"the checkpoint does not fit model {cfg.model.name}, preset {cfg.model.preset}: "
+            f"it {says} {len(names)} of its weights ({listed}); check --model, "
+            "model.preset and model.layers"
+        )
 
 
 def _name(path: tuple) -> str:
@@ -147,14 +152,14 @@ def _sized(cfg: Config, state: Mapping[str, np.ndarray], tokens: np.ndarray) -> 
         shape = np.shape(state.get(name, ()))
         return shape[axis] if len(shape) == 2 else 0
 
-    found = {
+    sizes = {
         "feature_dim": size("ptoj_v.weight", 1),
         "caption_dim": size("proj_V.weight", 1),
         "text_dim": size(TOWER + "text_projection", 1),
         "text_tower": size(TOWER + "positional_embedding", 1) or 1,
     }
     data = cfg.data
-    unset = {name: value for name, value in found.items() if not getattr(data, name)}
+    unset = {name: value for name, value in sizes.items() if not getattr(data, name)}
     if data.classes and len(data.classes) != len(tokens):
         raise BadInput(
             f"the config has {len(data.classes)} classes and class_tokens {len(tokens)} rows; "
@@ -174,10 +179,10 @@ def _tower_shapes(cfg: Config, state: Mapping[str, np.ndarray]) -> dict[str, tup
         "ln_final.bias": (width,),
         "text_projection": (width, out),
     }
-    found = (
+    blocks = (
         re.match(rf"{re.escape(TOWER)}transformer\.resblocks\.(\d+)\.", name) for name in state
     )
-    depth = max((int(m[1]) for m in found if m), default=0) + 1
+    depth = max((int(m[1]) for m in blocks if m), default=0) + 1
     for i in range(depth):
         block = {
             "attn.in_proj_weight": (3 * width, width),

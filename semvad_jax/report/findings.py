@@ -88,12 +88,12 @@ def expected_best_of_selections(
     """{selection: `expected_best`} of one head's metric, in the order of `SELECTIONS`, for each
     selection that the run has. Empty for one seed.
     """
-    found = {}
+    rows = {}
     for selection in SELECTIONS:
         value = metrics.get(MetricName(selection, head, metric))
         if value is not None and len(value.values) > 1:
-            found[selection] = expected_best(value.values)
-    return found
+            rows[selection] = expected_best(value.values)
+    return rows
 
 
 def head_on_val(evaluations: Sequence[Mapping[MetricName, float]], metric: str) -> str | None:

@@ -168,18 +168,3 @@ def _print_metrics(
         mark = " *" if head == val_head else ""
         table.add_row(NOTES[selection], head + mark, *cells)
     console.print(table)
-
-
-# Names of before, for the files that have not yet moved to findings.py.
-BEST_OF = findings.BEST_OF
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """`findings.spread` as a dict."""
-    return vars(findings.spread(values)) | {"values": list(values)}
-
-
-def val_head(latest: Sequence[Mapping[str, Any]], metric: str) -> str | None:
-    """`findings.head_on_val` of rows of metrics.jsonl as they stand there."""
-    rows = [{MetricName.parse(k): v for k, v in row.items() if "/" in k} for row in latest]
-    return findings.head_on_val(rows, metric)

@@ -3,7 +3,7 @@ only the binary head is reported.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from semvad_jax import evaluate as judging
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.evaluate import FrameTruth, Scores
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, require
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
@@ -32,44 +32,55 @@ def read_class_map(path: Path) -> Pairs:
 
     Raises BadInput where the file is none.
     """
-    try:
-        rows = json.loads(path.read_bytes(), object_pairs_hook=tuple)  # a key twice stays twice
-        if isinstance(rows, tuple):
-            lists = [(a, b if isinstance(b, list) else [b]) for a, b in rows]
-            found = tuple((a, name) for a, names in lists for name in names)
-            if found and all(isinstance(name, str) for _, name in found):
-                return found
-    except (OSError, ValueError, RecursionError):
-        pass
-    raise BadInput(
+    refusal = (
         f'{path} is no class map; it is a JSON object such as {{"RoadAccidents": "CarAccident"}}, '
         "with a class, or a list of classes, for each that has a counterpart"
     )
+    try:
+        # as pairs and not as a dict, so that a key that is there twice stays there twice
+        entries = json.loads(path.read_bytes(), object_pairs_hook=tuple)
+    except (OSError, ValueError, RecursionError):
+        raise BadInput(refusal) from None
+    pairs = []
+    for name, counterparts in entries if isinstance(entries, tuple) else ():
+        for counterpart in counterparts if isinstance(counterparts, list) else [counterparts]:
+            require(isinstance(counterpart, str), refusal)
+            pairs.append((name, counterpart))
+    require(bool(pairs), refusal)
+    return tuple(pairs)
 
 
-def class_pairs(ours: Sequence[str], theirs: Sequence[str], given: Pairs | None) -> Pairs | None:
-    """The pairs of the run's anomaly classes and the store's, in the store's order; `given` may
-    name them in either direction. Without `given`: all, where the two lists are the same, else
-    None.
+def class_pairs(
+    ours: Sequence[str], theirs: Sequence[str], class_map: Pairs | None
+) -> Pairs | None:
+    """The pairs of the run's anomaly classes (`ours`) and the store's, in the store's order.
 
-    Raises BadInput where `given` names classes that neither direction has, or the normal one, and
-    where it could be read in both.
+    `class_map` may name them in either direction. Without it: all, where the two lists are the
+    same, else None. Raises BadInput where it names classes that neither direction has, or the
+    normal one, and where it could be read in both.
     """
-    if given is None:
+    if class_map is None:
         return tuple((name, name) for name in ours[1:]) if tuple(ours) == tuple(theirs) else None
-    ways = {frozenset(given), frozenset((b, a) for a, b in given)}
-    fitting = [w for w in ways if all(a in ours[1:] and b in theirs[1:] for a, b in w)]
-    if len(fitting) == 1:
-        return tuple(sorted(fitting[0], key=lambda pair: (theirs.index(pair[1]), pair)))
-    if fitting:
+    as_it_stands = frozenset(class_map)
+    turned = frozenset((b, a) for a, b in class_map)
+    fits = [_fits(pairs, ours, theirs) for pairs in (as_it_stands, turned)]
+    if all(fits) and as_it_stands != turned:
         raise BadInput(
-            f"the class map pairs {_told(given)}, and both data sets have all of these classes; "
-            "add one that only one of them has, so that its direction is clear"
+            f"the class map pairs {_listed(class_map)}, and both data sets have all of these "
+            "classes; add one that only one of them has, so that its direction is clear"
         )
-    raise BadInput(
-        f"the class map pairs {_told(given)}, but the run has the anomaly classes "
-        f"{', '.join(ours[1:])} and the store {', '.join(theirs[1:])}; pair these names only"
-    )
+    if not any(fits):
+        raise BadInput(
+            f"the class map pairs {_listed(class_map)}, but the run has the anomaly classes "
+            f"{', '.join(ours[1:])} and the store {', '.join(theirs[1:])}; pair these names only"
+        )
+    pairs = as_it_stands if fits[0] else turned
+    return tuple(sorted(pairs, key=lambda pair: (theirs.index(pair[1]), pair)))
+
+
+def _fits(pairs: Iterable[tuple[str, str]], ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether each pair names an anomaly class of ours and then one of theirs."""
+    return all(a in ours[1:] and b in theirs[1:] for a, b in pairs)
 
 
 def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: bool) -> str:
@@ -80,7 +91,7 @@ def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: 
         return f"{cfg.model.name} has no class head: the binary head alone is judged."
     matched = {b for _, b in pairs}
     return (
-        f"Classes, the run's and the store's: {_told(pairs)}. mAP is over {len(matched)} of the "
+        f"Classes, the run's and the store's: {_listed(pairs)}. mAP is over {len(matched)} of the "
         f"store's {len(theirs) - 1} anomaly classes."
     )
 
@@ -138,8 +149,8 @@ def evaluate(
     Raises BadInput as `read_class_map`, `class_pairs` and `judged_on` do, and where RUN is not
     finished.
     """
-    given = read_class_map(class_map) if class_map else None
-    pairs = class_pairs(cfg.data.classes, store.classes, given)
+    mapped = read_class_map(class_map) if class_map else None
+    pairs = class_pairs(cfg.data.classes, store.classes, mapped)
     dataset = store.info["dataset"]
     if (CONFIGS / f"{dataset}.py").is_file():
         own = config.load(dataset).eval
@@ -178,10 +189,11 @@ def _counterparts(
 
 
 def _restricted(truth: FrameTruth, kept: Sequence[int]) -> FrameTruth:
-    place = {c: i for i, c in enumerate(kept)}
-    segments = [[(place.get(c, -1), a, b) for c, a, b in video] for video in truth.segments]
+    """The truth of the kept classes alone, renumbered in their order; −1 for all others."""
+    column = {c: i for i, c in enumerate(kept)}
+    segments = [[(column.get(c, -1), a, b) for c, a, b in video] for video in truth.segments]
     return replace(truth, segments=segments)
 
 
-def _told(pairs: Pairs) -> str:
+def _listed(pairs: Pairs) -> str:
     return ", ".join(a if a == b else f"{a} = {b}" for a, b in pairs)

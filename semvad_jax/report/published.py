@@ -1,4 +1,6 @@
-"""Judging weights that the public programs trained, on a store of the same kind of features."""
+"""Judging published weights, which the authors' programs of VadCLIP and SemVAD saved, on a store of
+the same kind of features.
+"""
 
 from pathlib import Path
 
