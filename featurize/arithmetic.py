@@ -36,9 +36,9 @@ def in_batches(
     filled up with repeats.
     """
     left = iter(items)
-    while chosen := list(islice(left, batch)):
-        filled = chosen + chosen[-1:] * (batch - len(chosen))
-        yield from run(filled)[: len(chosen)]
+    while part := list(islice(left, batch)):
+        filled = part + part[-1:] * (batch - len(part))
+        yield from run(filled)[: len(part)]
 
 
 def embed_distinct(

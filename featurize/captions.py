@@ -14,13 +14,12 @@ has the paper puts its two texts there; they are part of `producer`, so captions
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -32,8 +31,8 @@ from transformers.video_utils import VideoMetadata
 from featurize import arithmetic, videollama3
 from featurize.arithmetic import in_batches
 from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo, edges
-from featurize.videos import places, snippets
-from semvad_jax.files import BadInput
+from featurize.videos import part_middles, snippets
+from semvad_jax.files import BadInput, read_json
 
 FRAMES = 4  # of each snippet that the model sees
 WINDOW = 3  # snippets
@@ -54,10 +53,18 @@ class Snippet:
 
     size: tuple[int, int]  # of the video's picture, width and height
     length: int  # in frames of the video
-    places: list[int]  # of the frames seen, within the snippet
+    positions: list[int]  # of the frames seen, within the snippet
     grid: tuple[int, int]  # of patches in a frame
     pixels: Tensor  # [FRAMES · h · w, numbers of a patch], on the CPU
     tokens: Tensor  # [FRAMES · h · w / 4, D], on the model's device
+
+
+class Prompts(TypedDict):
+    """The texts of prompts.json; `source` says where they come from."""
+
+    system: str
+    user: str
+    source: str
 
 
 class Window(NamedTuple):
@@ -71,7 +78,7 @@ class VideoLlama3:
     """The captioner `videollama3-7b` or `-2b`; `weights` is a local folder in place of the hub's.
 
     Greedy, unless a temperature or a top-p is given; then it samples, each batch from a seed made
-    of the video's name and the batch's place, so that captions are the same every time.
+    of the video's name and the batch's first snippet, so that captions are the same every time.
     """
 
     frames = FRAMES  # of a snippet that it looks at
@@ -85,7 +92,9 @@ class VideoLlama3:
     ) -> None:
         self._id = f"DAMO-NLP-SG/VideoLLaMA3-{size.upper()}"
         self._where = self._id if weights is None else weights
-        self._prompts = _prompts()
+        self._prompts = read_json(
+            PROMPTS, Prompts, "is no JSON of system, user and source; correct it"
+        )
         self._decoding = _decoding(temperature, top_p)
 
     @cached_property
@@ -143,13 +152,13 @@ class VideoLlama3:
     @torch.inference_mode()
     def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:
         """The new tokens of each snippet's caption; after its end they are padding."""
-        windows, place = self._windows(entry, start), start
+        windows, first = self._windows(entry, start), start
         while batch := list(islice(windows, BATCH)):
             if self._decoding["do_sample"]:
-                seed = hashlib.sha256(f"{entry.video} {place}".encode()).digest()
+                seed = hashlib.sha256(f"{entry.video} {first}".encode()).digest()
                 torch.manual_seed(int.from_bytes(seed[:4]))
             yield from in_batches(self._generate, batch, BATCH)
-            place += BATCH
+            first += BATCH
 
     def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
         seen = self._seen(entry.path, edges(entry.frames), max(start - 1, 0))
@@ -165,10 +174,10 @@ class VideoLlama3:
 
     def _seen(self, path: Path, edges: np.ndarray, start: int) -> Iterator[Snippet]:
         """The video's snippets from `start` on."""
-        # unusable weights are told before an unreadable video
-        processor, size, lengths = self._processor.video_processor, None, np.diff(edges).tolist()
-        found = zip(lengths, snippets(path, edges, FRAMES), strict=True)
-        for number, (length, frames) in enumerate(found):
+        processor = self._processor.video_processor  # so that unusable weights are told first
+        size, lengths = None, np.diff(edges).tolist()
+        decoded = zip(lengths, snippets(path, edges, FRAMES), strict=True)
+        for number, (length, frames) in enumerate(decoded):
             size = size or frames[0].shape[1::-1]
             if number >= start:
                 yield self._look(processor, frames, length, size)
@@ -190,16 +199,16 @@ class VideoLlama3:
             video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
         )
         shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
-        return Snippet(size, length, places(length, FRAMES), shape, pixels, torch.cat(tokens))
+        return Snippet(size, length, part_middles(length, FRAMES), shape, pixels, torch.cat(tokens))
 
     def _window(self, three: Sequence[Snippet], fps: float) -> Window:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""
         processor = self._processor.video_processor
         starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
         indices = [
-            start + place
+            start + position
             for start, snippet in zip(starts[:-1], three, strict=True)
-            for place in snippet.places
+            for position in snippet.positions
         ]
         tokens = torch.cat([snippet.tokens for snippet in three])
         about: dict[str, Any] = {
@@ -249,15 +258,6 @@ class VideoLlama3:
             pad_token_id=processor.tokenizer.pad_token_id,
         )
         return model, processor
-
-
-def _prompts() -> dict[str, str]:
-    """The texts of prompts.json; BadInput where it is not what it should be."""
-    try:
-        found = json.loads(PROMPTS.read_bytes())
-        return {name: str(found[name]) for name in ("system", "user", "source")}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(f"{PROMPTS} is no JSON of system, user and source; correct it.") from None
 
 
 def _decoding(temperature: float | None, top_p: float | None) -> dict[str, Any]:

@@ -46,9 +46,9 @@ def count_words(
     """
     counts = {name: Counter() for name in classes}
     for labels, captions in labelled:
-        found = Counter(word for caption in captions for word in words(caption))
+        said = Counter(word for caption in captions for word in words(caption))
         for label in labels:
-            counts[label].update(found)
+            counts[label].update(said)
     return [counts[name] for name in classes]
 
 

@@ -1,4 +1,4 @@
-"""A released PyTorch checkpoint as safetensors, which the JAX side reads.
+"""A published PyTorch checkpoint as safetensors, which the JAX side reads.
 
     python featurize/convert_checkpoint.py IN.pth OUT.safetensors
     python main.py --config ucf --model vadclip --from-torch OUT.safetensors --eval
@@ -13,14 +13,15 @@ import sys
 import warnings
 from pathlib import Path
 
-if __name__ == "__main__":  # this folder is no place to import from
+if __name__ == "__main__":
+    # A script's own folder would come before the libraries that have the names of our files.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import safetensors.torch
 import torch
 
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, write
 
 # A training checkpoint's best metric may be a NumPy number, which NumPy 1 and 2 name differently.
 SCALAR = np.float64(0).__reduce__()[0]
@@ -38,11 +39,11 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     Raises BadInput for a file that is missing, no PyTorch file, or holds anything but weights.
     """
     if not path.is_file():
-        raise BadInput(f"{path} is not there; give the .pth file of the released weights")
+        raise BadInput(f"{path} is not there; give the .pth file of the published weights")
     try:
         with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are refused in our own words below
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadInput(
             f"{path} holds code or objects besides weights, or is no PyTorch file; it was not run: "
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         ) from None
     except (RuntimeError, EOFError, ValueError):
         raise BadInput(f"{path} is damaged or no PyTorch file; download it again") from None
-    weights = found.get("model_state_dict", found) if isinstance(found, dict) else found
+    weights = content.get("model_state_dict", content) if isinstance(content, dict) else content
     if not isinstance(weights, dict) or not all(torch.is_tensor(x) for x in weights.values()):
         raise BadInput(
             f"{path} holds no state dict, neither at its top nor under model_state_dict; save "
@@ -60,6 +61,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """The command line; exits with 2 and one sentence on a user's mistake."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,10 +73,8 @@ def main(argv: list[str] | None = None) -> None:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    temporary = args.target.with_name(args.target.name + ".tmp")
     # not save_file: what it writes only its owner may read
-    temporary.write_bytes(safetensors.torch.save(weights))
-    temporary.replace(args.target)
+    write(args.target, safetensors.torch.save(weights))
     print(f"{len(weights)} tensors: {args.target}")
 
 

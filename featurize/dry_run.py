@@ -14,10 +14,10 @@ from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 
 SAMPLE_SNIPPETS = 32  # of one video: a short measurement
 SAMPLE_VIDEOS = 20  # tried until one can be read
-CAPTION_BYTES = 200  # about a caption and its place, in captions.jsonl
+CAPTION_BYTES = 200  # about a line of captions.jsonl
 
 
-def report(job: Job, stages: Sequence[str]) -> None:
+def report(job: Job) -> None:
     """Print videos, snippets, bytes and hours of each stage that works video by video.
 
     Nothing is kept. Times are those of one process on this machine, from the first video that can
@@ -26,7 +26,7 @@ def report(job: Job, stages: Sequence[str]) -> None:
     lengths = {entry.video: _snippets(job, entry) for entry in job.entries}
     table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
     for stage in job.made:
-        if stage in stages:
+        if stage in job.request.stages:
             left = [e for e in job.entries if not job.settled(stage, e)]
             rate, size = _measured(job, stage, left or job.entries)
             snippets = sum(lengths[entry.video] for entry in left)
@@ -37,9 +37,9 @@ def report(job: Job, stages: Sequence[str]) -> None:
     console.print(table)
     unknown = sum(n == 0 for n in lengths.values())
     console.print(
-        f"{len(lengths)} videos of {job.videos}, {sum(lengths.values()):,} snippets"
+        f"{len(lengths)} videos of {job.request.videos}, {sum(lengths.values()):,} snippets"
         + (f", {unknown} videos of unknown length" if unknown else "")
-        + f"; the store would be {job.out}. Nothing was written.",
+        + f"; the store would be {job.request.out}. Nothing was written.",
         soft_wrap=True,
         markup=False,
     )

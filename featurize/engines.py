@@ -1,14 +1,13 @@
 """Who works on a stage's videos: this process, or one Ray actor for each GPU."""
 
-import argparse
 import logging
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from featurize.job import Job
+from featurize.request import Request
 from featurize.sources import Entry
 from semvad_jax.files import BadInput
 
@@ -43,7 +42,7 @@ def ray(job: Job, stage: str) -> Iterator[int]:
         ray.data.from_items(list(range(len(entries))), override_num_blocks=len(entries))
         .map_batches(
             Worker,
-            fn_constructor_args=(_anywhere(job.arguments), stage),
+            fn_constructor_args=(job.request.anywhere(), stage),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=1,
@@ -60,12 +59,12 @@ def ray(job: Job, stage: str) -> Iterator[int]:
 class Worker:
     """An actor: works on one video after the other."""
 
-    def __init__(self, arguments: argparse.Namespace, stage: str) -> None:
-        self._arguments, self._stage = arguments, stage
+    def __init__(self, request: Request, stage: str) -> None:
+        self._request, self._stage = request, stage
 
     @cached_property
     def _job(self) -> Job:
-        return Job(self._arguments)
+        return Job(self._request)
 
     @cached_property
     def _entries(self) -> list[Entry]:
@@ -79,20 +78,6 @@ class Worker:
         except BadInput as error:
             mistake = str(error)
         return {"snippets": [snippets], "mistake": [mistake]}
-
-
-def _anywhere(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with absolute paths: an actor works in a folder of Ray's own."""
-
-    def absolute(flag: str) -> str:
-        kind, colon, path = flag.partition(":")
-        return f"{kind}:{Path(path).absolute()}" if colon else flag
-
-    paths = {"videos": (arguments.videos or Path("data") / arguments.dataset).absolute()}
-    paths |= {"out": arguments.out.absolute()}
-    weights = {name: folder.absolute() for name, folder in arguments.weights.items()}
-    flags = {"vision": absolute(arguments.vision), "captioner": absolute(arguments.captioner)}
-    return argparse.Namespace(**vars(arguments) | paths | flags | {"weights": weights})
 
 
 def _start(ray: Any) -> None:

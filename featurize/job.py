@@ -1,8 +1,7 @@
-"""What a call of featurize/run.py works with: the data set, the models, the pieces of each stage;
-and what a stage makes of ONE video.
+"""What a request is worked on with: the data set, the models, the pieces of each stage; and what a
+stage makes of ONE video.
 """
 
-import argparse
 import hashlib
 import time
 from collections.abc import Callable
@@ -12,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from featurize import class_captions, producers, releases, sources
+from featurize import class_captions, producers, published, sources
 from featurize.pieces import Pieces, digest
-from featurize.releases import ReleaseCaptions, ReleaseVision
+from featurize.published import PublishedCaptions, PublishedVision
+from featurize.request import CAPTIONERS, Request
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput
 
-SOURCES = {"ucf": sources.ucf, "xd": sources.xd, "folder": sources.folder}
-EACH = ("visual", "captions", "text")  # the stages that work video by video
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 
@@ -27,28 +25,16 @@ ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 class Job:
     """A data set, the models that look at it, and the pieces of each stage."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.videos: Path = arguments.videos or Path("data") / arguments.dataset
-        self.out: Path = arguments.out
-        self.work = self.out.absolute().with_name(self.out.absolute().name + ".work")
-        self.vision = producers.vision(arguments)
-        self._files: dict[str, Any] = {}
-        if arguments.dataset == "demo":
-            if arguments.captioner != "scripted":
-                raise BadInput("--dataset demo writes its own captions; leave --captioner out.")
-            from featurize.demo import captions as demo_captions
-            from featurize.demo import scripts as demo
-
-            self.source: Source = demo.source(self.videos)
-            self.captioner: Any = demo_captions.ScriptedCaptions()
-        else:
-            self.source = SOURCES[arguments.dataset](self.videos)
-            self.captioner = producers.captioner(arguments, self.source.entries)
-        if isinstance(self.vision, ReleaseVision) and "16 frames" != self._snippets:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._fingerprints: dict[str, Any] = {}  # by video
+        self.vision = producers.vision(request)
+        self.source = _source(request)
+        self.captioner = producers.captioner(request, self.source.entries)
+        if isinstance(self.vision, PublishedVision) and self._snippets != "16 frames":
             raise BadInput(
-                f"--vision {arguments.vision} has a row for every 16 frames, but each caption of "
-                f"--captioner {arguments.captioner} spans more; give captions of 16 frames."
+                f"--vision {request.vision} has a row for every 16 frames, but each caption of "
+                f"--captioner {request.captioner} spans more; give captions of 16 frames."
             )
 
     @property
@@ -57,23 +43,27 @@ class Job:
 
     @cached_property
     def text_model(self) -> Any:
-        return producers.text(self.arguments)
+        return producers.text(self.request)
 
     @property
     def embedded_captions(self) -> bool:
         """Whether captions come as embeddings, their texts unknown."""
-        return isinstance(self.captioner, ReleaseCaptions)
+        return isinstance(self.captioner, PublishedCaptions)
 
     @property
     def made(self) -> tuple[str, ...]:
-        """The stages with work to do: what a release holds is read where it lies."""
-        images = self.vision is not None and not isinstance(self.vision, ReleaseVision)
-        return EACH[not images : 1 if self.embedded_captions else None]
+        """The stages with work to do: published features are read where they lie."""
+        stages = []
+        if self.vision is not None and not isinstance(self.vision, PublishedVision):
+            stages.append("visual")
+        if not self.embedded_captions:
+            stages += ["captions", "text"]
+        return tuple(stages)
 
     @property
     def entries(self) -> list[Entry]:
         """The videos of this call: all, or those of its shard by a hash of their names."""
-        index, count = self.arguments.shard or (0, 1)
+        index, count = self.request.shard or (0, 1)
 
         def shard(entry: Entry) -> int:
             return int(hashlib.sha256(entry.video.encode()).hexdigest(), 16) % count
@@ -82,16 +72,16 @@ class Job:
 
     @cached_property
     def listed_words(self) -> dict[str, list[dict[str, Any]]] | None:
-        """The words of the class captions, where a list of them lies beside a release."""
+        """The words of the class captions, where a list lies beside published captions."""
         if self.embedded_captions:
-            return releases.class_words(self.captioner.folder, self.source.classes)
+            return published.class_words(self.captioner.folder, self.source.classes)
         return None
 
     @property
     def uncounted(self) -> str | None:
         """Why the words of the class captions cannot be counted; None where they can be."""
         if self.embedded_captions:
-            return "a release's captions have no texts"
+            return "published captions have no texts"
         if not any(entry.split == "train" for entry in self.source.entries):
             return "there are no train videos"
         return None
@@ -100,33 +90,33 @@ class Job:
     def class_producer(self) -> dict[str, Any]:
         if self.uncounted:
             return {"words": self.listed_words or f"the class labels: {self.uncounted}"}
-        return class_captions.PRODUCER | {"top_percent": self.arguments.top_percent}
+        return class_captions.PRODUCER | {"top_percent": self.request.top_percent}
 
     def pieces(self, stage: str) -> Pieces:
         """The kept pieces of a stage, under all settings that they depend on."""
         captions = self.captioner.producer
         if stage == "frames":
-            return Pieces(self.work, stage, None)
+            return Pieces(self.request.work, stage, None)
         if stage == "visual":
-            return Pieces(self.work, stage, [self.vision.producer, self._snippets])
+            return Pieces(self.request.work, stage, [self.vision.producer, self._snippets])
         if stage in ("captions", "begun-captions"):
-            return Pieces(self.work, stage, captions)
+            return Pieces(self.request.work, stage, captions)
         key = [captions, self.text_model.producer]
         if stage == "class-captions":
             videos = [(e.video, e.split, e.labels) for e in self.source.entries]
             key += [self.class_producer, self.text_model.class_producer]
             key += [self.source.dataset, self.source.classes, videos]
-        return Pieces(self.work, stage, key)
+        return Pieces(self.request.work, stage, key)
 
     def made_from(self, stage: str, entry: Entry) -> str:
         """What a stage's piece of a video is made from, as a digest: the file, or the captions."""
         if stage == "text":
-            return digest(_told(self._piece("captions", entry)))
+            return digest(_as_json(self._piece("captions", entry)))
         if stage == "captions" and not self.looks_at_videos(stage):
             return digest(entry.frames)
-        if entry.video not in self._files:
-            self._files[entry.video] = _fingerprint(entry.path)
-        return digest([self._files[entry.video], entry.frames, entry.fps])
+        if entry.video not in self._fingerprints:
+            self._fingerprints[entry.video] = _fingerprint(entry.path)
+        return digest([self._fingerprints[entry.video], entry.frames, entry.fps])
 
     def _piece(self, stage: str, entry: Entry) -> Any:
         return self.pieces(stage).load(entry.video, self.made_from(stage, entry))
@@ -171,8 +161,8 @@ class Job:
         listed = self.source.entries
         if self.looks_at_videos(stage) and not any(e.path.is_file() for e in listed):
             raise BadInput(
-                f"{self.videos} has none of its {len(listed)} listed videos (the first should be "
-                f"{listed[0].path}); put them there or name their folder with --videos."
+                f"{self.request.videos} has none of its {len(listed)} listed videos (the first "
+                f"should be {listed[0].path}); put them there or name their folder with --videos."
             )
 
     def settled(self, stage: str, entry: Entry) -> bool:
@@ -184,12 +174,19 @@ class Job:
 
         Returns the number of snippets that were worked on.
         """
-        if self.arguments.resume and self.settled(stage, entry):
+        if self.request.resume and self.settled(stage, entry):
             return 0
-        snippets = self._keep(stage, entry, lambda: getattr(self, f"{stage}_piece")(entry))
+        snippets = self._keep(stage, entry, lambda: self._work_on(stage, entry))
         if stage == "captions":
             self.pieces("begun-captions").drop(entry.video, self.made_from(stage, entry))
         return snippets
+
+    def _work_on(self, stage: str, entry: Entry) -> Any:
+        if stage == "visual":
+            return self.visual_piece(entry)
+        if stage == "captions":
+            return self.captions_piece(entry)
+        return self.text_piece(entry)
 
     def _keep(self, stage: str, entry: Entry, make: Callable[[], Any]) -> int:
         """Save what `make` gives, or why it cannot; returns the number of snippets."""
@@ -212,7 +209,7 @@ class Job:
         begun, source = self.pieces("begun-captions"), self.made_from("captions", entry)
         if self.looks_at_videos("captions"):
             entry = self.known(_present(entry))
-        if self.arguments.captioner not in producers.CAPTIONERS:
+        if self.request.captioner.name not in CAPTIONERS:
             return self.captioner(entry)
         texts = begun.load(entry.video, source) or []
         kept = time.monotonic()
@@ -232,7 +229,22 @@ class Job:
         return self.kept("captions", entry)
 
 
-def _told(piece: Any) -> Any:
+def _source(request: Request) -> Source:
+    """The videos that the request is for."""
+    if request.entries:
+        return sources.own(request.entries)
+    if request.dataset == "demo":
+        from featurize.demo import videos
+
+        return videos.source(request.videos)
+    if request.dataset == "ucf":
+        return sources.ucf(request.videos)
+    if request.dataset == "xd":
+        return sources.xd(request.videos)
+    return sources.folder(request.videos)
+
+
+def _as_json(piece: Any) -> Any:
     return str(piece) if isinstance(piece, Exception) else piece
 
 

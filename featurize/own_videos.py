@@ -1,15 +1,12 @@
 """A user's own videos as a feature store like the one that a run was trained on.
 
-FOLDER/input/       links to the videos, and videos.csv
 FOLDER/store/       the store; FOLDER/store.work/: what the featurizer has finished
 
-All of it stays, so that an interrupted call goes on and a second one has only to score; it may be
+Both stay, so that an interrupted call goes on and a second one has only to score; they may be
 deleted.
 """
 
-import csv
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,78 +14,85 @@ from typing import Any
 
 import numpy as np
 
-from featurize import run, sources
-from featurize.sources import COLUMNS, Entry, UnreadableVideo
+from featurize import mistakes, run, sources
+from featurize.request import MADE_ONCE, Flags, Request, flags_of
+from featurize.sources import Entry, UnreadableVideo
 from semvad_jax.files import BadInput
 
 ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv")
 UNLABELLED = "Unlabelled"  # a class of the temporary store: nobody said what happens
-# What was made once for a set of videos, and cannot be made for another.
-ONCE = {
-    "vision": ("release",),
-    "captioner": ("scripted", "file", "release"),
-}
 
 
 def featurize(
-    given: Path, folder: Path, producers: Mapping[str, Any], weights: Sequence[str]
+    path: Path, folder: Path, producers: Mapping[str, Any], weights: Mapping[str, Path]
 ) -> tuple[str, dict[str, Path]]:
-    """The path of the store of a video or of a folder of videos, and {name there: file}.
+    """Makes FOLDER/store of a video or of a folder of videos; returns its path and {name: file}.
 
-    A folder with a videos.csv is read as `featurize/run.py --dataset folder` reads it, truth
-    included. Raises BadInput where nothing can be read, where two videos have one name and where
-    the `producers` cannot look at other videos; SystemExit where the featurizer has told a mistake.
+    Models are those that made the store whose `producers` these are; `weights` are local folders of
+    theirs, by name. A folder with a videos.csv is read as `featurize/run.py --dataset folder` reads
+    it, truth included. Raises BadInput where nothing can be read, where two videos have one name,
+    where the `producers` cannot look at other videos, and as `run.make` does.
     """
-    flags = _flags(producers)
-    entries = _readable(given, _entries(given))
-    _link(folder / "input", entries)
-    place = ["--dataset", "folder", "--videos", str(folder / "input")]
-    local = ["--weights", *weights] if weights else []
-    status = run.main([*place, "--out", str(folder / "store"), *flags, *local])
-    if status:
-        raise SystemExit(status)
-    return str(folder / "store"), {entry.video: entry.path for entry in entries}
+    flags = _flags_of_models(producers)
+    with mistakes.as_bad_input():
+        entries = _readable(path, _named_apart(_entries(path)))
+    request = Request.like(
+        flags,
+        "folder",
+        videos=path,
+        entries=tuple(entries),
+        out=folder / "store",
+        weights=weights,
+    )
+    run.make(request)
+    return str(request.out), {entry.video: entry.path for entry in entries}
 
 
-def _flags(producers: Mapping[str, Any]) -> list[str]:
-    """The featurizer's flags that make features of the same kind."""
-    flags = producers.get("flags")
-    if flags is None:
-        raise BadInput(
-            "the run's store does not tell which flags of featurize/run.py made it; make the store "
-            "again, train on it, and detect with that run"
-        )
-    for name, kinds in ONCE.items():
-        if flags[name] in kinds:
+def _flags_of_models(producers: Mapping[str, Any]) -> Flags:
+    """The flags that make features of the same kind; BadInput where no model makes them."""
+    flags = flags_of(
+        producers,
+        "the run's store",
+        "make the store again, train on it, and detect with that run",
+    )
+    for name, makers in MADE_ONCE.items():
+        maker = getattr(flags, name)
+        if maker in makers:
             raise BadInput(
-                f"the run was trained on features of --{name} {flags[name]}, which cannot be made "
+                f"the run was trained on features of --{name} {maker}, which cannot be made "
                 "for another video; detect with a run whose store was made by models alone"
             )
-    return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    return flags
 
 
-def _entries(given: Path) -> list[Entry]:
+def _entries(path: Path) -> list[Entry]:
     """The videos that are meant, each under the name that its results will have."""
-    if given.is_dir() and (given / "videos.csv").is_file():
-        return [replace(e, video=_safe(e.video)) for e in sources.folder(given).entries]
-    if given.is_dir():
-        # hidden folders are left alone: with --out in here, one of them holds our own links
-        shown = (p for p in given.rglob("*") if "/." not in f"/{p.relative_to(given).as_posix()}")
-        paths = sorted(p for p in shown if p.suffix.lower() in ENDINGS and p.is_file())
+    if path.is_dir() and (path / "videos.csv").is_file():
+        listed = sources.folder(path).entries
+        return [replace(e, video=_safe(e.video), split="test") for e in listed]
+    if path.is_dir():
+        # hidden folders are left alone: with --out in here, one of them holds our own store
+        shown = (p for p in path.rglob("*") if "/." not in f"/{p.relative_to(path).as_posix()}")
+        files = sorted(p for p in shown if p.suffix.lower() in ENDINGS and p.is_file())
     else:
-        paths = [given]
-    if not given.exists() or not paths:
-        kind = "a video, a folder of videos or a feature store"
-        raise BadInput(f"{given} is not {kind}; give the path of one to --detect")
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = _safe(path.stem)
-        if name in found:
+        files = [path]
+    if not path.exists() or not files:
+        wanted = "a video, a folder of videos or a feature store"
+        raise BadInput(f"{path} is not {wanted}; give the path of one to --detect")
+    return [Entry(_safe(file.stem), "test", (UNLABELLED,), 0, 0.0, file) for file in files]
+
+
+def _named_apart(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries; BadInput where two would have one name."""
+    files: dict[str, Path] = {}
+    for entry in entries:
+        first = files.setdefault(entry.video, entry.path)
+        if first is not entry.path:
             raise BadInput(
-                f"{found[name]} and {path} would both be written to {name}/; rename one of them"
+                f"{first} and {entry.path} would both be written to {entry.video}/; "
+                "rename one of them"
             )
-        found[name] = path
-    return [Entry(name, "test", (UNLABELLED,), 0, 0.0, path) for name, path in found.items()]
+    return entries
 
 
 def _safe(name: str) -> str:
@@ -96,40 +100,20 @@ def _safe(name: str) -> str:
     return re.sub(r"^\.|[/\x00-\x1f\x7f\ud800-\udfff]", "_", name)
 
 
-def _readable(given: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose video has a frame; the others are told."""
-    try:
-        from featurize.videos import snippets
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f'{error.name} is missing, which looks at videos; run pip install -e ".[featurize]"'
-        ) from None
-    readable, told = [], []
+def _readable(path: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries whose video has a frame; the others are printed with the reason."""
+    from featurize.videos import snippets
+
+    readable, left_out = [], []
     for entry in entries:
         try:
             next(snippets(entry.path, np.array([0, 1]), 1))
             readable.append(entry)
         except UnreadableVideo as reason:
-            told.append(f"{entry.path}: {reason}")
+            left_out.append(f"{entry.path}: {reason}")
     if not readable:
-        reasons = "; ".join(told[:3])
-        raise BadInput(f"no video to score in {given} ({reasons}); give one that a player shows")
-    for line in told:
+        reasons = "; ".join(left_out[:3])
+        raise BadInput(f"no video to score in {path} ({reasons}); give one that a player shows")
+    for line in left_out:
         print(f"left out {line}")
     return readable
-
-
-def _link(folder: Path, entries: Sequence[Entry]) -> None:
-    """A data set of these videos alone, as `--dataset folder` wants it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "videos").mkdir(parents=True)
-    with (folder / "videos.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow([*COLUMNS, "fps"])
-        for entry in entries:
-            # whatever its ending: what a file is, its first bytes tell the decoder
-            (folder / "videos" / f"{entry.video}.mp4").symlink_to(entry.path.resolve())
-            label = entry.labels[0]
-            named = (("" if kind == label else f"{kind}:", a, b) for kind, a, b in entry.intervals)
-            spans = " ".join(f"{kind}{a}-{b}" for kind, a, b in named)
-            rows.writerow([entry.video, "test", label, entry.frames or "", spans, entry.fps or ""])

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import track
 
-from featurize import class_captions, releases, sources
+from featurize import class_captions, published, sources
 from featurize.job import Job
-from featurize.producers import flags
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 from semvad_jax.files import BadInput
 from semvad_jax.store import Video, Writer
@@ -32,7 +31,7 @@ def class_texts(job: Job) -> None:
 
 
 def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """The words of every class caption, in order; and what is to be told of them.
+    """The words of every class caption, in order; and notes on them for the report.
 
     Where they cannot be counted, those of the class label stand in.
     """
@@ -40,12 +39,12 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     labels = {name: sources.label_text(name) for name in classes}
     in_labels = {c: [{"word": word} for word in text.split()] for c, text in labels.items()}
     if job.uncounted:
-        told = f"each class caption is the class label, since {job.uncounted}"
+        note = f"each class caption is the class label, since {job.uncounted}"
         listed = job.listed_words or in_labels
         fitting = {
             c: class_captions.fitting(rows, model.count_tokens) for c, rows in listed.items()
         }
-        return fitting, [] if job.listed_words else [told]
+        return fitting, [] if job.listed_words else [note]
     labelled, train = [], [e for e in job.source.entries if e.split == "train"]
     for entry in track(train, description="class-captions "):
         try:
@@ -53,14 +52,14 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
         except UnreadableVideo:
             continue
     counts = class_captions.count_words(labelled, classes)
-    percent = job.arguments.top_percent
-    found = class_captions.class_words(
+    percent = job.request.top_percent
+    counted = class_captions.class_words(
         counts, list(labels.values()), model, model.count_tokens, percent
     )
-    words = {name: rows or in_labels[name] for name, rows in zip(classes, found, strict=True)}
-    silent = [name for name, rows in zip(classes, found, strict=True) if not rows]
-    told = f"no train video of {', '.join(silent)} has captions; the class label stands in"
-    return words, [told] if silent else []
+    words = {name: rows or in_labels[name] for name, rows in zip(classes, counted, strict=True)}
+    silent = [name for name, rows in zip(classes, counted, strict=True) if not rows]
+    note = f"no train video of {', '.join(silent)} has captions; the class label stands in"
+    return words, [note] if silent else []
 
 
 class Finished(NamedTuple):
@@ -79,20 +78,20 @@ def finished(job: Job, entry: Entry) -> Finished:
         texts, captions = None, job.captioner.embeddings(entry.video)
         if captions.shape[1] != job.text_model.width:
             raise BadInput(
-                f"--captioner {job.arguments.captioner} has embeddings of {captions.shape[1]} "
-                f"numbers, but --text {job.arguments.text} makes {job.text_model.width}; give the "
+                f"--captioner {job.request.captioner} has embeddings of {captions.shape[1]} "
+                f"numbers, but --text {job.request.text} makes {job.text_model.width}; give the "
                 "text model that made them."
             )
     else:
         texts, captions = job.texts(entry), job.kept("text", entry)
-    if isinstance(job.vision, releases.ReleaseVision):
+    if isinstance(job.vision, published.PublishedVision):
         visual = job.vision.rows(entry.video)
         # the published protocol: a row is 16 frames, the last one too
         entry = entry.of_length(SNIPPET_FRAMES * visual.shape[1], USUAL_FPS)
     else:
         visual = job.kept("visual", entry) if job.vision else captions[None]
         entry = job.known(entry)
-    visual, captions, binned_from, note = releases.align(visual, captions, entry.split)
+    visual, captions, binned_from, note = published.align(visual, captions, entry.split)
     if texts:
         texts = (texts + texts[-1:])[: len(captions)]
     video = Video(
@@ -119,7 +118,7 @@ def unreadable(entry: Entry, reason: str) -> Video:
 def pack(job: Job) -> list[str]:
     """Put the pieces together in the store; videos without features get the reason instead.
 
-    Returns what is to be told; those reasons go to the error stream.
+    Returns the report's notes; those reasons go to the error stream.
     """
     classes = job.pieces("class-captions")
     if (made := classes.load("made", ALL)) is None:
@@ -131,24 +130,24 @@ def pack(job: Job) -> list[str]:
         "text": job.text_model.producer,
         "class_captions": job.class_producer,
         "class_names": job.text_model.class_producer,
-        "flags": flags(job.arguments),
+        "flags": job.request.flags,
     }
     failures, notes = [], []
     texts = truncated = 0
     settings = {"dataset": job.source.dataset, "classes": job.source.classes}
-    with Writer(job.out, **settings, producers=producers) as writer:
+    with Writer(job.request.out, **settings, producers=producers) as writer:
         for entry in track(job.source.entries, description=f"{'pack':15}"):
             try:
-                found = finished(job, entry)
+                features = finished(job, entry)
             except UnreadableVideo as reason:
                 failures.append(f"{entry.video}: {reason}")
                 writer.add(unreadable(entry, str(reason)))
                 continue
-            writer.add(found.video, found.visual, found.captions, found.texts)
-            notes.append(found.note)
-            texts += len(found.texts or ())
-            truncated += sum(_is_cut(job.text_model, text) for text in found.texts or ())
-        report = [*job.source.notes, *releases.report(notes), *made["notes"]]
+            writer.add(features.video, features.visual, features.captions, features.texts)
+            notes.append(features.note)
+            texts += len(features.texts or ())
+            truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
+        report = [*job.source.notes, *published.report(notes), *made["notes"]]
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = report
         if failures:

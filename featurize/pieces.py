@@ -8,12 +8,13 @@ whole or absent, whoever else writes it at the same time.
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+
+from semvad_jax.files import replacing
 
 LONGEST = 150  # bytes of a name, well below what file systems take
 ERROR = ".error.json"
@@ -37,8 +38,7 @@ class Pieces:
         suffix = ".npy" if isinstance(value, np.ndarray) else ".json"
         suffix = ERROR if isinstance(value, Exception) else suffix
         path = self._path(name, source, suffix)
-        handle, partial = tempfile.mkstemp(dir=self._folder, suffix=".partial")
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path, shared=True) as partial, partial.open("wb") as file:
             if isinstance(value, np.ndarray):
                 np.save(file, value, allow_pickle=False)
             else:
@@ -46,7 +46,6 @@ class Pieces:
                 file.write(json.dumps(text, ensure_ascii=False).encode())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
         for other in SUFFIXES:
             if other != suffix:
                 self._path(name, source, other).unlink(missing_ok=True)

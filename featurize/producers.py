@@ -1,134 +1,107 @@
-"""What the flags name: image model, captioner and text model; weights are loaded at first use."""
+"""The models that a request names: image model, captioner and text model; weights are loaded at
+first use.
+"""
 
-import argparse
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from featurize.caption_files import FileCaptions
+from featurize.request import CAPTIONERS, TEXT, VISION, Request
 from featurize.sources import Entry
 from semvad_jax.files import BadInput
 
-VISION, CROPS, POOL = "clip-vit-b16", 10, "middle"
-CAPTIONERS = {"videollama3-7b": "7b", "videollama3-2b": "2b"}
-TEXT = ("clip-vit-l14", "clip-vit-b16")
-WEIGHTS = (*TEXT, *CAPTIONERS)
-STAND_INS = ("efficientnet-lite0", "tags", "minilm-l6")
 
-
-def vision(arguments: argparse.Namespace) -> Any:
+def vision(request: Request) -> Any:
     """The image model: producer, width, (path, frame edges) -> [crops, n, F]; of one snippet alone,
-    frames and snippet(frames) -> [crops, F]. None for none.
+    frames and snippet(frames) -> [crops, F]. None for `none`.
 
-    Of release:DIR: producer and rows(video) -> [crops, n, F].
+    Of published:DIR: producer and rows(video) -> [crops, n, F].
     """
-    kind, _, folder = arguments.vision.partition(":")
-    if kind != VISION and (arguments.crops or arguments.pool):
-        raise BadInput(f"--crops and --pool are for --vision {VISION}; leave them out.")
-    if kind == VISION and not folder:
+    name, path = request.vision
+    if name == VISION and path is None:
         from featurize.vision import ClipImages
 
-        weights = arguments.weights.get(VISION)
-        return ClipImages(VISION, weights, arguments.crops or CROPS, arguments.pool or POOL)
-    if arguments.vision == "efficientnet-lite0":
+        return ClipImages(VISION, request.weights.get(VISION), *request.crops_and_pool)
+    if name == "efficientnet-lite0" and path is None:
         from featurize.efficientnet import EfficientNetLite0
 
-        return EfficientNetLite0(projected=arguments.dataset == "demo")
-    if kind == "release" and folder:
-        from featurize.releases import ReleaseVision
+        return EfficientNetLite0(projected=request.dataset == "demo")
+    if name == "published" and path is not None:
+        from featurize.published import PublishedVision
 
-        return ReleaseVision(Path(folder))
-    if arguments.vision == "none":
+        return PublishedVision(path)
+    if name == "none" and path is None:
         return None
     raise BadInput(
-        f"--vision {arguments.vision} is not known; give {VISION}, efficientnet-lite0, release:DIR "
+        f"--vision {request.vision} is not known; give {VISION}, efficientnet-lite0, published:DIR "
         "or none."
     )
 
 
-def captioner(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Any:
+def captioner(request: Request, entries: Sequence[Entry]) -> Any:
     """What captions a video: producer, snippet_frames(entry), (entry) -> texts; and, unless the
     captions are on file, snippet by snippet: frames and in_turn(fps).
 
-    Of release:DIR: producer, snippet_frames(entry), embeddings(video) -> [n, Q].
+    Of published:DIR: producer, snippet_frames(entry), embeddings(video) -> [n, Q].
     """
-    name = arguments.captioner
-    kind, _, path = name.partition(":")
-    if kind not in CAPTIONERS and (arguments.temperature, arguments.top_p) != (None, None):
-        raise BadInput("--temperature and --top-p are for VideoLLaMA 3; leave them out.")
-    if name in CAPTIONERS:
+    name, path = request.captioner
+    if name in CAPTIONERS and path is None:
         from featurize.captions import VideoLlama3
 
-        weights = arguments.weights.get(name)
-        return VideoLlama3(CAPTIONERS[name], weights, arguments.temperature, arguments.top_p)
-    if name == "tags":
+        size = name.rpartition("-")[2]
+        return VideoLlama3(size, request.weights.get(name), request.temperature, request.top_p)
+    if name == "tags" and path is None:
         from featurize.tags import Tags
 
         return Tags()
-    if kind == "file" and path:
-        return FileCaptions(Path(path), arguments.caption_spans, entries)
-    if kind == "release" and path:
-        from featurize.releases import ReleaseCaptions
+    if name == "scripted" and request.dataset == "demo":
+        from featurize.demo.captions import ScriptedCaptions
 
-        return ReleaseCaptions(Path(path))
+        return ScriptedCaptions()
+    if name == "file" and path is not None:
+        return FileCaptions(path, request.caption_spans, entries)
+    if name == "published" and path is not None:
+        from featurize.published import PublishedCaptions
+
+        return PublishedCaptions(path)
     raise BadInput(
-        f"--captioner {name} is not known; give {', '.join(CAPTIONERS)}, tags, file:PATH or "
-        "release:DIR."
+        f"--captioner {request.captioner} is not known; give {', '.join(CAPTIONERS)}, tags, "
+        "file:PATH or published:DIR."
     )
 
 
-def text(arguments: argparse.Namespace) -> Any:
+def text(request: Request) -> Any:
     """The text model: producer, width, context, (texts) -> [n, Q], count_tokens(text); all in one
     batch, embed(texts).
     """
-    if arguments.text in TEXT:
+    if request.text in TEXT:
         from featurize.text import PROMPTED, ClipText
 
-        weights = arguments.weights.get(arguments.text)
-        return ClipText(arguments.text, weights, arguments.weights.get(PROMPTED))
+        weights = request.weights
+        return ClipText(request.text, weights.get(request.text), weights.get(PROMPTED))
     from featurize.minilm import MiniLM
 
     return MiniLM()
 
 
-def local_weights(value: str) -> tuple[str, Path]:
-    """The name and the folder of --weights NAME=DIR; ArgumentTypeError for anything else."""
-    name, equals, folder = value.partition("=")
-    if name not in WEIGHTS or not equals or not folder:
-        raise argparse.ArgumentTypeError(
-            f"{value} is not NAME=DIR with NAME one of {', '.join(WEIGHTS)}"
-        )
-    if not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(f"{folder} is no folder")
-    return name, Path(folder)
-
-
-def all_local_weights(given: Sequence[str]) -> dict[str, Path]:
-    """`local_weights` of each, by name; BadInput where one is none."""
-    try:
-        return dict(map(local_weights, given))
-    except argparse.ArgumentTypeError as error:
-        raise BadInput(f"--weights: {error}") from None
-
-
-def encoders(weights: Sequence[str]) -> dict[str, Any]:
+def encoders(towers: Mapping[str, Path]) -> dict[str, Any]:
     """Every text model at hand, (texts) -> float32 [n, Q] by its name: MiniLM-L6 where its packages
-    are installed, and the CLIP text towers of `weights`, NAME=DIR each.
+    are installed, and the CLIP text towers that lie in folders, by name.
 
-    Raises BadInput where there is none, and for other weights.
+    Raises BadInput where there is none, and for other models' weights.
     """
-    towers = all_local_weights(weights)
     if others := sorted(towers.keys() - set(TEXT)):
         raise BadInput(
             f"--weights {others[0]}=DIR: texts alone are embedded here, by {' or '.join(TEXT)}"
         )
-    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     try:
         from featurize.minilm import MiniLM
 
         importlib.import_module("transformers")  # which it imports at its first use
-        found["minilm-l6"] = MiniLM()
+        models["minilm-l6"] = MiniLM()
     except (ModuleNotFoundError, BadInput) as error:
         if not towers:
             raise BadInput(
@@ -142,15 +115,5 @@ def encoders(weights: Sequence[str]) -> dict[str, Any]:
             raise BadInput(
                 f'{error.name} is missing, which {name} needs; run pip install -e ".[featurize]"'
             ) from None
-        found[name] = ClipText(name, folder, None)
-    return found
-
-
-def flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags that name the models, without paths: what makes features of the same kind again."""
-    named = {name: getattr(arguments, name) for name in ("vision", "captioner", "text")}
-    found = {name: value.partition(":")[0] for name, value in named.items()}
-    if found["vision"] == VISION:
-        found |= {"crops": arguments.crops or CROPS, "pool": arguments.pool or POOL}
-    sampling = {"temperature": arguments.temperature, "top_p": arguments.top_p}
-    return found | {name: value for name, value in sampling.items() if value is not None}
+        models[name] = ClipText(name, folder, None)
+    return models

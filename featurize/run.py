@@ -17,7 +17,6 @@ set too; with --stages export it is all that is done.
 """
 
 import argparse
-import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -29,24 +28,56 @@ if __name__ == "__main__":
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurize import engines, producers
-from featurize.job import EACH, SOURCES, Job
+from featurize import engines, mistakes, request
+from featurize.job import Job
 from featurize.pack import class_texts, pack
+from featurize.request import EXPORT, STAGES, Request
+from semvad_jax import store
 from semvad_jax.files import BadInput
-from semvad_jax.store import require_free
-
-STAGES = (*EACH, "class-captions", "pack")
-TOLD = {
-    "torchvision::": "torchvision was built for another torch; install the two of one release.",
-    "out of memory": "The GPU has too little memory for this model; take a smaller one, or a GPU "
-    "that holds it.",
-}
 
 
-def each(job: Job, stage: str) -> None:
+def make(asked: Request) -> None:
+    """Makes what a request asks for, and prints what was made.
+
+    Raises BadInput for whatever the user can mend; what is finished by then stays in STORE.work.
+    """
+    with mistakes.as_bad_input():
+        if set(asked.stages) != {EXPORT}:
+            _work(asked)
+        if asked.export_tfds is not None and not asked.dry_run:
+            _export(asked.out, asked.export_tfds)
+
+
+def _work(asked: Request) -> None:
+    """Runs the stages of a request one after the other."""
+    started = time.perf_counter()
+    job = Job(asked)
+    if asked.dry_run:
+        from featurize import dry_run
+
+        dry_run.report(job)
+        return
+    if "pack" in asked.stages:
+        store.require_free(asked.out)
+    for stage in job.made:
+        if stage in asked.stages:
+            _each(job, stage)
+    report = [f"{len(job.entries)} videos", f"{time.perf_counter() - started:.0f} s"]
+    if "class-captions" in asked.stages:
+        class_texts(job)
+    if "pack" in asked.stages:
+        report += pack(job)
+        if asked.dataset == "demo":
+            from featurize.demo import sentences
+
+            sentences.write(asked.out)
+    print("; ".join([*report, f"{','.join(asked.stages)} -> {asked.out}"]))
+
+
+def _each(job: Job, stage: str) -> None:
     """A stage that works video by video, under a bar with snippets a second and the time left."""
     job.check_videos(stage)
-    engine = engines.ray if job.arguments.engine == "ray" else engines.local
+    engine = engines.ray if job.request.engine == "ray" else engines.local
     columns = (TextColumn("{task.description:15}"), BarColumn(), MofNCompleteColumn())
     rate = TextColumn("videos, {task.fields[rate]:.1f} snippets/s")
     begun, done = 0.0, 0
@@ -58,83 +89,20 @@ def each(job: Job, stage: str) -> None:
             progress.update(task, advance=1, rate=done / (time.perf_counter() - begun + 1e-3))
 
 
-def export(out: Path, directory: Path) -> None:
-    """Write the finished store as a TFDS data set."""
-    from semvad_jax import store
+def _export(out: Path, directory: Path) -> None:
+    """Writes the finished store as a TFDS data set."""
     from semvad_jax.store import tfds
 
     tfds.export(store.open(out), directory)
     print(f"export -> {directory}")
 
 
-def make(arguments: argparse.Namespace) -> None:
-    """Run the chosen stages and report what was made."""
-    started = time.perf_counter()
-    job = Job(arguments)
-    if arguments.dry_run:
-        from featurize import dry_run
-
-        dry_run.report(job, arguments.stages)
-        return
-    if "pack" in arguments.stages:
-        require_free(job.out)
-    for stage in job.made:
-        if stage in arguments.stages:
-            each(job, stage)
-    report = [f"{len(job.entries)} videos", f"{time.perf_counter() - started:.0f} s"]
-    if "class-captions" in arguments.stages:
-        class_texts(job)
-    if "pack" in arguments.stages:
-        report += pack(job)
-        if arguments.dataset == "demo":
-            from featurize.demo import sentences as demo_sentences
-
-            demo_sentences.write(job.out)
-    print("; ".join([*report, f"{','.join(arguments.stages)} -> {job.out}"]))
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Make what the command line asks for."""
-    if "export" in arguments.stages and arguments.export_tfds is None:
-        raise BadInput("--stages export needs --export-tfds DIR, the folder to write.")
-    if arguments.export_tfds is not None and not {"pack", "export"} & set(arguments.stages):
-        raise BadInput("--export-tfds writes a finished store; add the stage pack or export.")
-    if arguments.dry_run and arguments.dataset == "demo":
-        raise BadInput("--dry-run is for videos that are there; the demo renders its own.")
-    if arguments.shard and not set(arguments.stages) <= set(EACH):
-        raise BadInput(
-            f"--shard works on the stages {','.join(EACH)}; run the others once, without --shard."
-        )
-    if set(arguments.stages) != {"export"}:
-        make(arguments)
-    if arguments.export_tfds is not None and not arguments.dry_run:
-        export(arguments.out, arguments.export_tfds)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 2 and one sentence on a user's mistake, 130 on Ctrl-C."""
     try:
-        run(_parse(argv))
+        make(parse(argv))
     except BadInput as error:
         print(error, file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        name = error.name or "a package of the featurizer"  # transformers leaves the name out
-        extra = "ray" if name == "ray" else "featurize"
-        print(f'{name} is missing; run pip install -e ".[{extra}]".', file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        told = [sentence for sign, sentence in TOLD.items() if sign in str(error)]
-        if not told:
-            raise
-        print(told[0], file=sys.stderr)
-        return 2
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not (full or error.filename):
-            raise
-        where = "The disk is full" if full else f"{error.filename}: {error.strerror}"
-        print(f"{where}; mend that and repeat the command.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command continues from here.", file=sys.stderr)
@@ -142,70 +110,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> Request:
+    """The request of a command line.
+
+    Raises BadInput for what does not go together; argparse itself exits with 2 where a flag is
+    unknown or has no value of its form.
+    """
     parser = argparse.ArgumentParser(
         prog="featurize/run.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--dataset", required=True, choices=(*SOURCES, "demo"))
+    texts, weights = (*request.TEXT, "minilm-l6"), ", ".join(request.WEIGHTS)
+    add("--dataset", required=True, choices=request.DATASETS)
     add("--videos", type=Path, metavar="DIR", help="default: data/DATASET")
     add("--out", type=Path, metavar="STORE", help="default: features/DATASET")
-    add("--vision", help=f"{producers.VISION} (default), efficientnet-lite0, release:DIR, none")
-    add("--captioner", help="videollama3-7b (default), videollama3-2b, tags, file:, release:PATH")
-    add("--text", choices=(*producers.TEXT, "minilm-l6"), help="default: clip-vit-l14")
-    add("--crops", type=int, choices=(10, 1), help="of a frame, by CLIP (default: 10)")
-    add("--pool", choices=("middle", "mean"), help="a snippet's frames to one row, by CLIP")
-    weights = f"local weights of {', '.join(producers.WEIGHTS)}; no hub is asked then"
+    add("--vision", help="clip-vit-b16 (default), efficientnet-lite0, published:DIR, none")
+    add(
+        "--captioner",
+        help="videollama3-7b (default), videollama3-2b, tags, file:PATH, published:DIR",
+    )
+    add("--text", choices=texts, help="default: clip-vit-l14")
+    add("--crops", type=int, choices=request.CROPS, help="of a frame, by CLIP (default: 10)")
+    add("--pool", choices=request.POOLS, help="a snippet's frames to one row, by CLIP")
     add(
         "--weights",
         action="extend",
         nargs="+",
-        type=producers.local_weights,
         default=[],
         metavar="NAME=DIR",
-        help=weights,
+        help=f"local weights of {weights}; no hub is asked then",
     )
-    stages = f"{','.join(STAGES)} (the default) or export"
+    stages = f"{','.join(STAGES)} (the default) or {EXPORT}"
     add("--stages", type=_stages, metavar="A,B", help=stages)
     add("--shard", type=_shard, metavar="I/N", help="this share of the videos")
-    add("--engine", default="local", choices=("local", "ray"), help="ray: one actor for each GPU")
+    add("--engine", choices=request.ENGINES, help="ray: one actor for each GPU")
     add("--temperature", type=float, metavar="T", help="sample captions (default: greedy)")
     add("--top-p", type=float, metavar="P", help="sample captions from the likeliest tokens")
-    add("--top-percent", type=_percent, default=10.0, metavar="X", help="of a class's words")
+    add("--top-percent", type=float, metavar="X", help="of a class's words (default: 10)")
     add("--caption-spans", type=int, help="captions a video; default: 16 in lists")
     add("--no-resume", dest="resume", action="store_false", help="make pieces anew")
     add("--dry-run", action="store_true", help="counts, bytes and estimated time")
     add("--export-tfds", type=Path, metavar="DIR", help="a TFDS copy of the store")
-    arguments = parser.parse_args(argv)
-    demo = arguments.dataset == "demo"
-    arguments.vision = arguments.vision or ("efficientnet-lite0" if demo else producers.VISION)
-    arguments.captioner = arguments.captioner or ("scripted" if demo else "videollama3-7b")
-    arguments.text = arguments.text or ("minilm-l6" if demo else producers.TEXT[0])
-    arguments.weights = dict(arguments.weights)
-    arguments.out = arguments.out or Path("features") / arguments.dataset
-    arguments.stages = arguments.stages or (EACH if arguments.shard else STAGES)
-    return arguments
+    flags = vars(parser.parse_args(argv))
+    if any((flags[name] or "").startswith("release:") for name in ("vision", "captioner")):
+        print("release:DIR is called published:DIR now; the old name is taken too", file=sys.stderr)
+    flags["weights"] = request.local_weights(flags["weights"])
+    return Request.of(**flags)
 
 
-def _percent(value: str) -> float:
-    if not 0 < (percent := float(value)) <= 100:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0 and at most 100")
-    return percent
+def _stages(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
-def _stages(value: str) -> tuple[str, ...]:
-    chosen = tuple(value.split(","))
-    if unknown := set(chosen) - {*STAGES, "export"}:
-        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {','.join(STAGES)},export")
-    return chosen
-
-
-def _shard(value: str) -> tuple[int, int]:
-    index, count = map(int, value.split("/"))
-    if not 0 <= index < count:
-        raise argparse.ArgumentTypeError(f"{value} is no share: give 0/N to N-1/N")
+def _shard(text: str) -> tuple[int, int]:
+    index, count = map(int, text.split("/"))
     return index, count
 
 

@@ -4,8 +4,6 @@ Each stage is timed in a process of its own and loads only what it needs there. 
 between the calls of vision and captioner, so that decoding counts once.
 """
 
-import argparse
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice, repeat
 from pathlib import Path
@@ -13,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurize import producers
-from featurize.own_videos import ONCE
-from featurize.run import TOLD
+from featurize import mistakes, producers
+from featurize.request import MADE_ONCE, STAND_INS, VISION, Request, flags_of
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo, edges
 from semvad_jax import stopwatch
 from semvad_jax.files import BadInput
@@ -31,20 +28,20 @@ class Video(NamedTuple):
     fps: float
 
 
-class Asked(NamedTuple):
-    """What a stage's process is given."""
+class Task(NamedTuple):
+    """What the process of a stage works with."""
 
-    arguments: argparse.Namespace  # as those of featurize/run.py that name the models
+    request: Request  # names the models
     video: Video
-    texts: list[str]
-    warm_up: int
-    count: int
+    texts: list[str]  # captions to embed
+    warm_up: int  # calls before those that count
+    count: int  # of the calls that count
 
 
 def stages(
     path: Path | None,
     features: Store,
-    weights: Sequence[str],
+    weights: Mapping[str, Path],
     warm_up: int,
     count: int,
     folder: Path,
@@ -55,12 +52,21 @@ def stages(
     video without a whole snippet, for a store that names no models and where a library, a model
     or memory is missing.
     """
-    with _told():
-        path = path or demo_video(folder)
-        video = look(path, warm_up + count)
-        arguments = _arguments(features, weights)
-        asked = Asked(arguments, video, _texts(features, warm_up + count), warm_up, count)
-        return video, [_stage(work, asked) for work in (decode, vision, captioner, text)]
+    with mistakes.as_bad_input():
+        try:
+            path = path or demo_video(folder)
+            video = look(path, warm_up + count)
+            request = _request(features, path, weights)
+            texts = _texts(features, warm_up + count)
+            task = Task(request, video, texts, warm_up, count)
+            return video, [
+                _stage("decode", "PyAV", decode, task),
+                _stage("vision", str(request.vision), vision, task),
+                _stage("captioner", str(request.captioner), captioner, task),
+                _stage("text", request.text, text, task),
+            ]
+        except UnreadableVideo as reason:
+            raise BadInput(f"the video: {reason}; give one that a player shows") from None
 
 
 def look(path: Path, most: int) -> Video:
@@ -79,39 +85,40 @@ def look(path: Path, most: int) -> Video:
 
 def demo_video(folder: Path) -> Path:
     """The longest of the demo's videos, rendered into FOLDER unless it is there."""
-    from featurize.demo import scripts as demo
+    from featurize.demo.scripts import scripts
+    from featurize.demo.videos import render
 
-    longest = max(demo.scripts(), key=lambda script: script.frames)
-    demo.render(folder, [longest])
+    longest = max(scripts(), key=lambda script: script.frames)
+    render(folder, [longest])
     return folder / f"{longest.video}.mp4"
 
 
-def decode(asked: Asked) -> Measured:
+def decode(task: Task) -> Measured:
     """The next 16 frames of the file, one after the other, as pictures of the video's size."""
-    frames = _again(asked.video, SNIPPET_FRAMES)
-    seconds = stopwatch.measure(lambda _: next(frames), repeat(None), asked.warm_up, asked.count)
+    frames = _again(task.video, SNIPPET_FRAMES)
+    seconds = stopwatch.measure(lambda _: next(frames), repeat(None), task.warm_up, task.count)
     return Measured(seconds, stopwatch.host_peak(), None, stopwatch.processor(threads=1))
 
 
-def vision(asked: Asked) -> Measured:
+def vision(task: Task) -> Measured:
     """A snippet's image embedding, all crops, from its decoded frames."""
-    model = producers.vision(asked.arguments)
-    return _by_torch(model.snippet, _again(asked.video, model.frames), asked)
+    model = producers.vision(task.request)
+    return _by_torch(model.snippet, _again(task.video, model.frames), task)
 
 
-def captioner(asked: Asked) -> Measured:
+def captioner(task: Task) -> Measured:
     """A snippet's caption from its decoded frames; its window's other frames were seen before."""
-    model = producers.captioner(asked.arguments, ())
-    return _by_torch(model.in_turn(asked.video.fps), _again(asked.video, model.frames), asked)
+    model = producers.captioner(task.request, ())
+    return _by_torch(model.in_turn(task.video.fps), _again(task.video, model.frames), task)
 
 
-def text(asked: Asked) -> Measured:
+def text(task: Task) -> Measured:
     """The embedding of one caption."""
-    model = producers.text(asked.arguments)
-    return _by_torch(model.embed, ([words] for words in cycle(asked.texts)), asked)
+    model = producers.text(task.request)
+    return _by_torch(model.embed, ([words] for words in cycle(task.texts)), task)
 
 
-def _by_torch(call: Callable[[Any], Any], items: Iterable[Any], asked: Asked) -> Measured:
+def _by_torch(call: Callable[[Any], Any], items: Iterable[Any], task: Task) -> Measured:
     import torch
 
     from featurize.arithmetic import THREADS
@@ -121,7 +128,7 @@ def _by_torch(call: Callable[[Any], Any], items: Iterable[Any], asked: Asked) ->
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
-    seconds = stopwatch.measure(finished, items, asked.warm_up, asked.count)
+    seconds = stopwatch.measure(finished, items, task.warm_up, task.count)
     # The stand-ins stay on the CPU where there is a GPU.
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     device = torch.cuda.get_device_name() if used else stopwatch.processor(THREADS)
@@ -136,26 +143,25 @@ def _again(video: Video, count: int) -> Iterator[list[np.ndarray]]:
         yield from snippets(video.path, edges(video.snippets * SNIPPET_FRAMES), count)
 
 
-def _stage(work: Callable[[Asked], Measured], asked: Asked) -> Stage:
-    name = work.__name__
-    model = "PyAV" if work is decode else getattr(asked.arguments, name)
-    reason = _untimed(name, asked)
+def _stage(name: str, model: str, work: Callable[[Task], Measured], task: Task) -> Stage:
+    """A stage's line of the table: timed, or with the reason why it was not."""
+    reason = untimed(name, model, task.texts)
     if reason:
         return Stage(name, model, None, note=f"{name} was not timed: {reason}")
     print(f"timing {name}: {model} …", flush=True)
-    stand_in = ", a stand-in" if model in producers.STAND_INS else ""
-    crops = f", {asked.arguments.crops} crops" if name == "vision" and asked.arguments.crops else ""
-    return Stage(name, model + crops + stand_in, stopwatch.alone(name, work, asked))
+    by_clip = name == "vision" and model == VISION
+    crops = f", {task.request.crops_and_pool[0]} crops" if by_clip else ""
+    stand_in = ", a stand-in" if model in STAND_INS else ""
+    return Stage(name, model + crops + stand_in, stopwatch.alone(name, work, task))
 
 
-def _untimed(name: str, asked: Asked) -> str:
+def untimed(name: str, model: str, texts: Sequence[str]) -> str:
     """Why a stage has no model to be timed; empty where it has one."""
-    kind = getattr(asked.arguments, name, "")
-    if kind in ONCE.get(name, ()):
-        return f"what the store has, `{kind}`, was made once, by no model that is at hand"
-    if kind == "none":
+    if model in MADE_ONCE.get(name, ()):
+        return f"what the store has, `{model}`, was made once, by no model that is at hand"
+    if model == "none":
         return "the store was made without looking at the videos"
-    if name == "text" and not asked.texts:
+    if name == "text" and not texts:
         return "the store has no captions to embed"
     return ""
 
@@ -166,33 +172,8 @@ def _texts(features: Store, most: int) -> list[str]:
     return list(islice(texts, most))
 
 
-def _arguments(features: Store, weights: Sequence[str]) -> argparse.Namespace:
-    """What the store's flags and --weights tell `producers`."""
-    flags: Mapping[str, Any] | None = features.info["producers"].get("flags")
-    if flags is None:
-        raise BadInput(
-            f"{features.path} does not tell which flags of featurize/run.py made it; make it again"
-        )
-    local = producers.all_local_weights(weights)
-    unset = dict.fromkeys(("crops", "pool", "temperature", "top_p", "caption_spans"))
-    own = {"dataset": features.info["dataset"], "weights": local}
-    return argparse.Namespace(**(unset | dict(flags) | own))
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What the user can mend, as one sentence."""
-    try:
-        yield
-    except UnreadableVideo as reason:
-        raise BadInput(f"the video: {reason}; give one that a player shows") from None
-    except ModuleNotFoundError as error:
-        name = error.name or "a package of the featurizer"
-        raise BadInput(
-            f'{name} is missing, which looks at videos; run pip install -e ".[featurize]"'
-        ) from None
-    except RuntimeError as error:
-        for sign, sentence in TOLD.items():
-            if sign in str(error):
-                raise BadInput(sentence) from None
-        raise
+def _request(features: Store, path: Path, weights: Mapping[str, Path]) -> Request:
+    """The request for features of the store's kind, of the video that is timed."""
+    flags = flags_of(features.info["producers"], str(features.path), "make it again")
+    dataset = "demo" if features.info["dataset"] == "demo" else "folder"
+    return Request.like(flags, dataset, videos=path, weights=weights)

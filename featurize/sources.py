@@ -110,10 +110,10 @@ def ucf(folder: Path) -> Source:
         listed = _listed(folder, hint, {name: (name,) for name in UCF_CLASSES}.__getitem__)
     else:
         listed = [*_ucf_train(train), *_ucf_test(test)]
-    return _source("ucf", folder, UCF_CLASSES, listed, UCF_FPS, _ucf_place)
+    return _source("ucf", folder, UCF_CLASSES, listed, UCF_FPS, _ucf_folder)
 
 
-def _ucf_place(entry: Entry) -> str:
+def _ucf_folder(entry: Entry) -> str:
     if entry.labels[0] != UCF_CLASSES[0]:
         return entry.labels[0]
     return f"{'Training' if entry.split == 'train' else 'Testing'}_Normal_Videos_Anomaly"
@@ -121,8 +121,8 @@ def _ucf_place(entry: Entry) -> str:
 
 def _ucf_train(path: Path) -> Iterator[Entry]:
     for number, line in _lines(path):
-        kind, _, name = line.partition("/")
-        label = UCF_CLASSES[0] if "Normal" in kind else kind
+        folder, _, name = line.partition("/")
+        label = UCF_CLASSES[0] if "Normal" in folder else folder
         if label not in UCF_CLASSES or not name.endswith(".mp4"):
             raise BadInput(f"{path}, line {number} is no CLASS/VIDEO.mp4: {line!r}.")
         yield Entry(Path(name).stem, "train", (label,), 0, 0.0, path)
@@ -172,20 +172,20 @@ def _xd_truth(path: Path) -> dict[str, Intervals]:
         name, *rest = line.split()
         try:
             spans = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-            found = tuple((XD_CODES[code], int(a), int(b)) for code, a, b in spans)
+            intervals = tuple((XD_CODES[code], int(a), int(b)) for code, a, b in spans)
         except (ValueError, KeyError):
             raise BadInput(
                 f"{path}, line {number} is no VIDEO and CLASS START END …: {line!r}."
             ) from None
-        truth[name.removesuffix(".mp4")] = found  # some official lines end their names so
+        truth[name.removesuffix(".mp4")] = intervals  # some official lines end their names so
     return truth
 
 
 def _xd_official(folder: Path, truth: Mapping[str, Intervals]) -> list[Entry]:
-    found = []
+    entries = []
     for name, path in sorted(({n: folder for n in truth} | _index(folder)).items()):
-        place = path.parent.name
-        test = name in truth or place == "videos" or place.startswith("test")
+        folder_name = path.parent.name
+        test = name in truth or folder_name == "videos" or folder_name.startswith("test")
         try:
             labels = _xd_labels(name.rpartition("_label_")[2])
         except KeyError:
@@ -194,8 +194,8 @@ def _xd_official(folder: Path, truth: Mapping[str, Intervals]) -> list[Entry]:
                 f"{', '.join(XD_CODES)}; give the video its official name."
             ) from None
         split = "test" if test else "train"
-        found.append(Entry(name, split, labels, 0, 0.0, path, truth.get(name, ())))
-    return found
+        entries.append(Entry(name, split, labels, 0, 0.0, path, truth.get(name, ())))
+    return entries
 
 
 def folder(folder: Path) -> Source:
@@ -215,13 +215,19 @@ def folder(folder: Path) -> Source:
     return _source("folder", folder, ("Normal", *others), listed, 0.0, lambda _: "videos")
 
 
+def own(entries: Sequence[Entry]) -> Source:
+    """Videos of a user's own, as one data set of test videos."""
+    others = sorted({name for entry in entries for name in entry.labels} - {"Normal"})
+    return Source("folder", ("Normal", *others), tuple(entries))
+
+
 def _source(
     dataset: str,
     folder: Path,
     classes: tuple[str, ...],
     listed: Sequence[Entry],
     fps: float,
-    place: Callable[[Entry], str],
+    folder_of: Callable[[Entry], str],
 ) -> Source:
     """The listed videos with their files: where the layout has them, else anywhere below."""
     index = _index(folder)
@@ -230,7 +236,7 @@ def _source(
         if entry.video in names:
             raise BadInput(f"{folder} lists {entry.video} a second time; remove one.")
         names.add(entry.video)
-        path = folder / place(entry) / f"{entry.video}.mp4"
+        path = folder / folder_of(entry) / f"{entry.video}.mp4"
         path = path if path.is_file() else index.get(entry.video, path)
         entry = replace(entry, path=path, fps=entry.fps or fps)
         if entry.frames:

@@ -71,12 +71,12 @@ class ClipText:
         prompts = [prompt_text(dataset, name) for name in classes]
         tokens = open_clip.get_tokenizer(clip.MODELS[PROMPTED])(prompts)
         with torch.inference_mode():
-            found = {"class_name": tower.encode_text(tokens), "class_tokens": tokens}
+            tensors = {"class_name": tower.encode_text(tokens), "class_tokens": tokens}
         for name, value in tower.state_dict().items():
             if name != "logit_scale":
                 used = value[tokens.unique()] if name == "token_embedding.weight" else value
-                found[f"text_tower.{name}"] = used
-        return {name: value.numpy() for name, value in found.items()}
+                tensors[f"text_tower.{name}"] = used
+        return {name: value.numpy() for name, value in tensors.items()}
 
 
 def _tower(name: str, weights: Path | None) -> Any:

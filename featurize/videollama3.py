@@ -7,7 +7,6 @@ A native checkpoint (video_llama_3) loads as it is.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from transformers import (
 from transformers.utils.import_utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, read_json
 
 tell_only_errors()  # not each try to reach the hub
 NATIVE, REMOTE = "video_llama_3", "videollama3_qwen2"
@@ -100,7 +99,11 @@ def load(
     """
     disable_progress_bar()
     set_verbosity_error()  # it would print tables before our sentence
-    raw = _json(_config_file(where, commit), where)
+    raw = read_json(
+        _config_file(where, commit),
+        dict[str, Any],
+        "is not a JSON object; give the published file",
+    )
     on_gpu = device.type == "cuda"
     try:
         tokenizer = Qwen2Tokenizer.from_pretrained(where, revision=commit)
@@ -129,11 +132,11 @@ def load(
         raise
     except UNUSABLE as error:
         raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
-    model, found = loaded
+    model, report = loaded
     wrong = [
-        f"{len(keys)} {kind} ({', '.join(sorted(map(_name, keys))[:3])})"
-        for kind in ("missing", "unexpected", "mismatched")
-        if (keys := found[f"{kind}_keys"])
+        f"{len(keys)} {fault} ({', '.join(sorted(map(_name, keys))[:3])})"
+        for fault in ("missing", "unexpected", "mismatched")
+        if (keys := report[f"{fault}_keys"])
     ]
     if wrong:
         raise BadInput(
@@ -161,12 +164,12 @@ def _processor(
 def _native_config(
     raw: dict[str, Any], tokenizer: Qwen2Tokenizer, where: str | Path
 ) -> VideoLlama3Config:
-    kind = raw.get("model_type")
-    if kind == NATIVE:
+    model_type = raw.get("model_type")
+    if model_type == NATIVE:
         return VideoLlama3Config.from_dict(raw)
-    if kind != REMOTE:
+    if model_type != REMOTE:
         raise BadInput(
-            f"{where} has a model of type {kind!r}; give one of type {REMOTE}, such as "
+            f"{where} has a model of type {model_type!r}; give one of type {REMOTE}, such as "
             f"DAMO-NLP-SG/VideoLLaMA3-7B, or a native {NATIVE}."
         )
     try:
@@ -217,12 +220,3 @@ def _name(key: str | tuple) -> str:
 def first_line(error: Exception) -> str:
     """The start of what an error says, or its kind."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-
-
-def _json(path: Path, where: str | Path) -> dict[str, Any]:
-    try:
-        if isinstance(found := json.loads(path.read_bytes()), dict):
-            return found
-    except ValueError:
-        pass
-    raise BadInput(f"{where}: config.json is not a JSON object; give the published file.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
@@ -10,6 +11,12 @@ import numpy as np
 from av.error import FFmpegError
 
 from featurize.sources import USUAL_FPS, UnreadableVideo
+
+# Titles in another encoding than UTF-8 are common, and nothing is read of them. PyAV before 19
+# refuses such a file unless it is told not to; PyAV 19 opens it, and has no such argument.
+ANY_TITLE: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 
 def announced(path: Path) -> tuple[int, float]:
@@ -37,7 +44,7 @@ def probe(path: Path, most: int | None = None) -> tuple[int, float]:
     return frames, announced(path)[1] or USUAL_FPS
 
 
-def places(length: int, count: int) -> list[int]:
+def part_middles(length: int, count: int) -> list[int]:
     """The middles of `count` equal parts of a snippet of `length` frames."""
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
@@ -52,7 +59,7 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     """
     starts, lengths = edges[:-1].tolist(), np.diff(edges).tolist()
     wanted = [
-        [start + place for place in places(length, count)]
+        [start + middle for middle in part_middles(length, count)]
         for start, length in zip(starts, lengths, strict=True)
     ]
     done: int = 0
@@ -91,8 +98,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray | None:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    # titles in other alphabets' bytes are common and nothing is read of them
-    return av.open(str(path), metadata_errors="ignore")
+    return av.open(str(path), "r", **ANY_TITLE)
 
 
 def _frames(path: Path) -> Iterator[av.VideoFrame | None]:

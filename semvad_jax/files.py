@@ -8,6 +8,7 @@ when it is complete.
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,13 +32,16 @@ def require(condition: bool, sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder that takes its place at the block's
     end.
 
     What stood at `path` goes only then. After an error nothing is changed and nothing is left.
+    Where several programs may write the same file at the same time (`shared`), each has a temporary
+    name of its own, and the file of the last one stands.
     """
-    partial = path.with_name(path.name + ".partial")
+    own = f".{secrets.token_hex(4)}" if shared else ""
+    partial = path.with_name(f"{path.name}{own}.partial")
     remove(partial)
     try:
         yield partial

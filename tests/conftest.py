@@ -1,21 +1,37 @@
-"""Two devices, float32 products, quick compilation with a cache that tests share, and a torchvision
-that can be imported.
+"""Two devices, float32 products, no silent change of types, quick compilation with a cache that test
+runs share, and a torchvision that can be imported.
 """
 
+import gc
 import os
 import runpy
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # before jax is imported
+import pytest
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "semvad-jax"
+# before jax is imported, and for the processes that tests start
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "compiled-by-tests")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 
+TORCHVISION = Path(__file__).parent / "cpu_torchvision"
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_default_matmul_precision", "float32")
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / ".jax_cache"))
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-TORCHVISION = Path(__file__).parent / "cpu_torchvision"
 runpy.run_path(str(TORCHVISION / "sitecustomize.py"))
 os.environ["PYTHONPATH"] = os.pathsep.join(  # for the processes that tests start
     [str(TORCHVISION), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_dropped():
+    """After each file: a worker that keeps the programs of all files needs 8 GB."""
+    yield
+    jax.clear_caches()
+    gc.collect()

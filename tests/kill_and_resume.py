@@ -20,6 +20,7 @@ import efficientnet_lite_pytorch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 
 from featurize import efficientnet, minilm, run, tags, videos  # noqa: E402, F401
+from featurize.request import Request  # noqa: E402
 from semvad_jax.store.format import read_info  # noqa: E402
 
 
@@ -28,9 +29,9 @@ def start(videos_folder: Path, out: Path) -> int:
     if child := os.fork():
         return child
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    command = ["--dataset", "folder", "--videos", str(videos_folder), "--out", str(out)]
-    stand_ins = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
-    os._exit(run.main([*command, *stand_ins]))
+    makers = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
+    run.make(Request.of("folder", videos=videos_folder, out=out, **makers))
+    os._exit(0)
 
 
 def finish(child: int) -> None:

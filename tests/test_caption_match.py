@@ -471,7 +471,7 @@ def test_a_clip_tower_is_one_more_encoder(tmp_path):
     from featurize.clip import FILE
 
     (tmp_path / FILE).write_bytes(b"weights")
-    found = producers.encoders([f"clip-vit-b16={tmp_path}", f"clip-vit-l14={tmp_path}"])
+    found = producers.encoders({"clip-vit-b16": tmp_path, "clip-vit-l14": tmp_path})
     assert list(found)[-2:] == ["clip-vit-b16", "clip-vit-l14"]
     assert [found[name].width for name in ("clip-vit-b16", "clip-vit-l14")] == [512, 768]
 

@@ -1,6 +1,7 @@
 """Detection on a user's own videos: the whole way through the stand-ins, and every mistake."""
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -19,8 +20,9 @@ for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_mi
 
 from featurize import own_videos  # noqa: E402
 from featurize import run as featurizer  # noqa: E402
+from featurize.request import Maker, Request  # noqa: E402
 
-STAND_INS = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
+STAND_INS = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
 CONFIG = """
 from semvad_jax.config import *
 config = Config(
@@ -47,8 +49,7 @@ def place(tmp_path_factory):
         split, label = ("test" if i > 5 else "train"), ("Riot" if i % 2 else "Normal")
         rows.append(f"v{i},{split},{label},,{'4-18' if i == 7 else ''}")
     (place / "data" / "videos.csv").write_text("\n".join(rows))
-    argv = ["--dataset", "folder", "--videos", str(place / "data"), "--out", str(place / "store")]
-    assert featurizer.main([*argv, *STAND_INS]) == 0
+    featurizer.make(Request.of("folder", videos=place / "data", out=place / "store", **STAND_INS))
     (place / "tiny.py").write_text(CONFIG)
     argv = ["--config", str(place / "tiny.py"), "--data", str(place / "store")]
     main.main([*argv, "--out", str(place / "run"), "--vmap-seeds", "2"])
@@ -220,12 +221,13 @@ def copy_run(place, name, **producers):
         (None, "does not tell which flags"),
         ({"captioner": "scripted"}, "features of --captioner scripted, which cannot be made"),
         ({"captioner": "file"}, "features of --captioner file, which cannot be made"),
-        ({"vision": "release"}, "features of --vision release, which cannot be made"),
+        ({"vision": "published"}, "features of --vision published, which cannot be made"),
+        ({"vision": "release"}, "features of --vision published, which cannot be made"),
+        ({"widths": 3}, "was made by flags that this featurizer does not know"),
     ],
 )
 def test_a_run_on_what_was_made_once_is_refused(place, tmp_path, capsys, flags, words):
-    usual = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
-    name = copy_run(place, "once", flags=flags and usual | flags)
+    name = copy_run(place, "once", flags=flags and STAND_INS | flags)
     video = place / "data" / "videos" / "v7.mp4"
     assert words in refused(capsys, place, video, tmp_path / "out", run=name)
 
@@ -251,21 +253,40 @@ def test_the_files_that_captions_came_from_may_differ(place, tmp_path):
 
 
 def test_flags_and_weights_reach_the_featurizer(place, tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(featurizer, "main", lambda argv: given.append(argv) or 2)
-    flags = {"vision": "clip-vit-b16", "captioner": "tags", "text": "clip-vit-l14", "top_p": 0.9}
-    with pytest.raises(SystemExit):
-        local = ["clip-vit-b16=a", "clip-vit-l14=b"]
-        video = place / "data" / "videos" / "v7.mp4"
-        own_videos.featurize(video, tmp_path / ".features", {"flags": flags}, local)
-    assert given[0][-7:-3] == [
-        "--vision=clip-vit-b16",
-        "--captioner=tags",
-        "--text=clip-vit-l14",
-        "--top-p=0.9",
-    ]
-    assert given[0][-3:] == ["--weights", *local]
-    assert featurizer._parse([*given[0][:-3]]).top_p == 0.9
+    asked = []
+    monkeypatch.setattr(featurizer, "make", asked.append)
+    flags = {"vision": "clip-vit-b16", "captioner": "videollama3-2b", "text": "clip-vit-l14"}
+    flags |= {"crops": 1, "pool": "mean", "top_p": 0.9}
+    weights = {"clip-vit-b16": tmp_path, "clip-vit-l14": place}
+    video, folder = place / "data" / "videos" / "v7.mp4", tmp_path / ".features"
+    made = own_videos.featurize(video, folder, {"flags": flags}, weights)
+    assert made == (str(folder / "store"), {"v7": video})
+    (request,) = asked
+    assert request.flags == flags and request.weights == weights
+    assert request.captioner == Maker("videollama3-2b") and request.top_p == 0.9
+    assert (request.out, [e.path for e in request.entries]) == (folder / "store", [video])
+
+
+def test_a_mistake_of_the_featurizer_is_told_as_any_other(place, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    video = place / "data" / "videos" / "v7.mp4"
+    told = refused(capsys, place, video, tmp_path / "a", "--weights", f"clip={tmp_path}")
+    assert "--weights: clip=" in told and "is not NAME=DIR" in told
+    monkeypatch.setattr("featurize.job.Job.visual_piece", full)
+    assert "The disk is full" in refused(capsys, place, video, tmp_path / "b")
+
+
+def test_an_interrupted_featurizer_says_how_to_go_on(place, tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featurize.job.Job.visual_piece", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        detect(place, place / "data" / "videos" / "v7.mp4", tmp_path)
+    told = capsys.readouterr().err
+    assert ended.value.code == 130 and "the same command continues from here" in told
 
 
 def test_a_missing_featurizer_is_told(place, tmp_path, monkeypatch):
@@ -274,9 +295,7 @@ def test_a_missing_featurizer_is_told(place, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "featurize.videos", raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(BadInput, match=r"av is missing.*pip install -e"):
-        own_videos.featurize(
-            place / "data", tmp_path, {"flags": dict.fromkeys(("vision", "captioner"), "x")}, []
-        )
+        own_videos.featurize(place / "data", tmp_path, {"flags": STAND_INS}, {})
 
 
 def test_a_run_without_val_has_a_default_threshold(place, tmp_path, of_store):

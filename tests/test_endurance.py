@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featurize.job import EACH
+from featurize.request import EACH
 from semvad_jax.store.format import read_info
 from tests import test_operation
 from tests.test_operation import ROOT, command

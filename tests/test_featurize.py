@@ -18,6 +18,8 @@ from featurize import run, sources  # noqa: E402
 from featurize.demo import captions as demo_captions  # noqa: E402
 from featurize.demo import scenes as demo_scene  # noqa: E402
 from featurize.demo import scripts as demo  # noqa: E402
+from featurize.demo import videos as demo_videos  # noqa: E402
+from featurize.request import STAGES, Request  # noqa: E402
 from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
 
@@ -90,7 +92,7 @@ def middles(path, edges):
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path):
     chosen = sorted(demo.scripts(), key=lambda s: s.frames)[:2]
     for name in ("a", "b"):
-        demo.render(tmp_path / name, chosen)
+        demo_videos.render(tmp_path / name, chosen)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     with av.open(str(tmp_path / "a" / f"{chosen[0].video}.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == chosen[0].frames
@@ -117,7 +119,7 @@ def test_captions_are_drawn_apart_from_the_pictures(monkeypatch):
 
 def test_videos_that_cannot_be_read(tmp_path: Path):
     script = min(demo.scripts(), key=lambda s: s.frames)
-    whole = demo.encode(script)
+    whole = demo_videos.encode(script)
     edges = np.minimum(np.arange(0, script.frames + 16, 16), script.frames)
     for content in (b"", b"no video", whole[: len(whole) // 2]):
         (tmp_path / "v.mp4").write_bytes(content)
@@ -146,7 +148,7 @@ def few(monkeypatch):
 def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
     command = ["--dataset", "demo", "--videos", str(tmp_path / "videos"), "--out"]
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run.main([*command, str(first)]) == 0
+    run.make(Request.of("demo", videos=tmp_path / "videos", out=first))
     opened = store.open(first)
     assert (opened.feature_dim, opened.caption_dim, len(opened.videos)) == (128, 384, 8)
     assert opened.classes == demo.CLASSES and opened.info["dataset"] == "demo"
@@ -177,7 +179,7 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(EfficientNetLite0, "__call__", interrupted)
     assert run.main([*command, str(second)]) == 130
     assert not second.exists()
-    for stage in run.STAGES:
+    for stage in STAGES:
         assert run.main([*command, str(second), "--stages", stage]) == 0
     assert len(seen) == 4 + 5
     assert files(first) == files(second)
@@ -205,7 +207,7 @@ def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
     command = [*tiny_ucf(tmp_path), str(tmp_path / "s")]
     assert run.main(command) == 2
     assert "has none of its 28 listed videos (the first should be" in capsys.readouterr().err
-    whole = demo.encode(min(demo.scripts(), key=lambda s: s.frames))
+    whole = demo_videos.encode(min(demo.scripts(), key=lambda s: s.frames))
     for number, entry_ in enumerate(sources.ucf(tmp_path / "ucf").entries):
         entry_.path.parent.mkdir(exist_ok=True)
         if number != 1:
@@ -227,7 +229,7 @@ def test_a_snippet_by_itself_has_the_row_and_the_caption_that_it_has_among_other
     from featurize.tags import Tags
 
     script = demo.scripts()[0]
-    (tmp_path / "v.mp4").write_bytes(demo.encode(script))
+    (tmp_path / "v.mp4").write_bytes(demo_videos.encode(script))
     edges = np.arange(0, 81, 16)
     frames = list(middles(tmp_path / "v.mp4", edges))
     for projected in (True, False):
@@ -328,8 +330,46 @@ def test_a_broken_list_names_its_line(tmp_path: Path, rows, words: str):
         sources.ucf(write_videos(tmp_path / "u", rows))
 
 
-@pytest.mark.parametrize("flags", [["--stages", "visual,cook"], ["--top-percent", "0"]])
-def test_flags_out_of_range_exit_2(flags, capsys):
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--stages", "visual,cook"], "'cook' is none of visual,captions,text,class-captions,pack"),
+        (["--top-percent", "0"], "--top-percent 0 is not above 0 and at most 100"),
+        (["--top-percent", "nan"], "--top-percent nan is not above 0"),
+        (["--shard", "3/3"], "--shard 3/3 is no share: give 0/N to N-1/N"),
+        (["--weights", "clip=."], "--weights: clip=. is not NAME=DIR with NAME one of clip-vit"),
+        (["--weights", "clip-vit-b16=no/such"], "--weights: no/such is no folder"),
+        (["--stages", "export"], "--stages export needs --export-tfds DIR"),
+        (["--dry-run"], "--dry-run is for videos that are there; the demo renders its own"),
+    ],
+)
+def test_flags_out_of_range_exit_2(flags, words, capsys):
+    assert run.main(["--dataset", "demo", *flags]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [["--stages"], ["--shard", "a/b"], ["--crops", "5"], ["--dataset", "x"], ["--who"]]
+)
+def test_flags_of_another_form_exit_2(flags, capsys):
     with pytest.raises(SystemExit) as caught:
         run.main(["--dataset", "demo", *flags])
-    assert caught.value.code == 2 and flags[1][-4:] in capsys.readouterr().err
+    assert caught.value.code == 2 and flags[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"dataset": "x"}, "--dataset x is not known; give ucf or xd or folder or demo"),
+        ({"text": "x"}, "--text x is not known"),
+        ({"crops": 5}, "--crops 5 is not known; give 10 or 1"),
+        ({"pool": "max"}, "--pool max is not known; give middle or mean"),
+        ({"engine": "x"}, "--engine x is not known; give local or ray"),
+        ({"captioner": "tags", "top_p": 0.9}, "are for VideoLLaMA 3"),
+        ({"shard": (0, 2), "stages": ("text", "pack")}, "run the others once, without --shard"),
+    ],
+)
+def test_a_request_of_what_cannot_be_is_refused(fields, words):
+    with pytest.raises(BadInput, match=words):
+        Request.of(**{"dataset": "ucf"} | fields)

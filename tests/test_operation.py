@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_mi
     pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
 
 from featurize import run  # noqa: E402
-from featurize.job import EACH, Job  # noqa: E402
+from featurize.job import Job  # noqa: E402
+from featurize.request import EACH, Maker, Request  # noqa: E402
+from featurize.sources import Entry  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 STAND_INS = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
@@ -41,11 +45,31 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
     return ["--dataset", "folder", "--videos", str(folder), "--out", str(out), *STAND_INS, *more]
 
 
+def request(folder: Path, out: Path, **more: object) -> Request:
+    """The same as a request."""
+    makers = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
+    return Request.of("folder", videos=folder, out=out, **makers, **more)
+
+
+def test_a_command_line_is_a_request(ten, tmp_path):
+    out = tmp_path / "store"
+    assert run.parse(command(ten, out)) == request(ten, out)
+    more = ["--shard", "1/3", "--no-resume", "--engine", "ray", "--top-percent", "5"]
+    asked = request(ten, out, shard=(1, 3), resume=False, engine="ray", top_percent=5.0)
+    assert run.parse(command(ten, out, *more)) == asked and asked.stages == EACH
+    weights = {"clip-vit-b16": ten, "clip-vit-l14": tmp_path}
+    local = [f"{name}={folder}" for name, folder in weights.items()]
+    found = run.parse(["--dataset", "ucf", "--weights", *local, "--stages", "text,pack"])
+    assert found == Request.of("ucf", weights=weights, stages=("text", "pack"))
+    assert (found.videos, found.out) == (Path("data/ucf"), Path("features/ucf"))
+    assert (found.vision, found.captioner) == (Maker("clip-vit-b16"), Maker("videollama3-7b"))
+
+
 @pytest.fixture(scope="module")
 def whole(ten, tmp_path_factory):
     """The checksums of the store that one uninterrupted call makes."""
     out = tmp_path_factory.mktemp("whole") / "store"
-    assert run.main(command(ten, out)) == 0
+    run.make(request(ten, out))
     return read_info(out)["sha256"]
 
 
@@ -63,11 +87,11 @@ def test_shards_and_one_call_for_the_rest_make_the_same_store(ten, whole, tmp_pa
 
 
 def test_shards_are_stable_and_share_out_every_video(ten, tmp_path):
-    def shard(share):
-        return [e.video for e in Job(run._parse(command(ten, tmp_path / "s", *share))).entries]
+    def videos(share):
+        return [e.video for e in Job(request(ten, tmp_path / "s", shard=share)).entries]
 
-    shares = [shard(["--shard", f"{i}/3"]) for i in range(3)]
-    assert sorted(sum(shares, [])) == sorted(shard([])) and all(shares)
+    shares = [videos((i, 3)) for i in range(3)]
+    assert sorted(sum(shares, [])) == sorted(videos(None)) and all(shares)
     # by SHA-256 of the name, so the same on every machine and for any list that has these videos
     assert shares[0] == ["v3", "v4", "v9"]
 
@@ -79,20 +103,24 @@ def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
     def broken(self, stage, entry):
         raise BadInput("The weights are missing; bring them.")
 
-    worker = engines.Worker(run._parse(command(tmp_path, tmp_path / "s")), "visual")
+    worker = engines.Worker(request(tmp_path, tmp_path / "s"), "visual")
     assert "videos.csv is missing" in worker({"item": [3]})["mistake"][0]
     monkeypatch.setattr(Job, "make", broken)
-    worker = engines.Worker(run._parse(command(ten, tmp_path / "s")), "visual")
+    worker = engines.Worker(request(ten, tmp_path / "s"), "visual")
     assert worker({"item": [3]})["mistake"] == ["The weights are missing; bring them."]
 
 
-def test_actors_get_paths_that_hold_anywhere():
-    from featurize import engines
-
-    arguments = run._parse(["--dataset", "xd", "--captioner", "file:c.jsonl"])
-    found = engines._anywhere(arguments)
+def test_actors_get_paths_that_hold_anywhere(ten):
+    asked = Request.of("xd", captioner="file:c.jsonl", weights={"clip-vit-b16": Path("b16")})
+    found = pickle.loads(pickle.dumps(asked.anywhere()))
+    assert found == asked.anywhere()
     assert found.videos == Path.cwd() / "data/xd" and found.out == Path.cwd() / "features/xd"
-    assert found.captioner == f"file:{Path.cwd() / 'c.jsonl'}" and found.vision == "clip-vit-b16"
+    assert str(found.captioner) == f"file:{Path.cwd() / 'c.jsonl'}"
+    assert str(found.vision) == "clip-vit-b16"
+    assert found.weights == {"clip-vit-b16": Path.cwd() / "b16"}
+    entry = Entry("v", "test", ("Unlabelled",), 0, 0.0, Path("v.mp4"))
+    (moved,) = Request.of("folder", entries=(entry,)).anywhere().entries
+    assert moved == replace(entry, path=Path.cwd() / "v.mp4")
 
 
 def test_damaged_videos_never_stop_a_run(ten, tmp_path, capsys):
@@ -107,7 +135,7 @@ def test_damaged_videos_never_stop_a_run(ten, tmp_path, capsys):
         render(folder / f"videos/{label}.mp4", frames=17)
     rows = (ten / "videos.csv").read_text() + "\nNormal,train,Normal,,\nRiot,train,Riot,,\n"
     (folder / "videos.csv").write_text(rows)
-    assert run.main(command(folder, tmp_path / "store")) == 0
+    run.make(request(folder, tmp_path / "store"))
     opened = store.open(tmp_path / "store")
     assert [v.video for v in opened.videos[:10]] == [f"v{i}" for i in range(10)]
     errors = {v.video: v.error for v in opened.videos if v.error}
@@ -130,10 +158,10 @@ def copied(ten, folder):
 def test_a_video_that_was_repaired_ends_in_the_store_of_whole_ones(ten, whole, tmp_path):
     folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
     (folder / "videos/v4.mp4").write_bytes(b"")
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert store.open(out).videos[4].error
     (folder / "videos/v4.mp4").write_bytes((ten / "videos/v4.mp4").read_bytes())
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert read_info(out)["sha256"] == whole
 
 
@@ -155,40 +183,39 @@ def made(monkeypatch):
 
 def test_only_what_changed_is_made_again(ten, tmp_path, made):
     folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert len(made) == 30
     made.clear()
     for path in (folder / "videos").iterdir():
         os.utime(path)  # the same content, as after a copy
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert made == []
     (folder / "videos/v2.mp4").write_bytes((ten / "videos/v3.mp4").read_bytes())
     os.utime(folder / "videos/v2.mp4", (0, 0))  # older than its pieces, as from an archive
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert made == [(stage, "v2") for stage in EACH]
     assert store.open(out).videos[2].frames == 35
     made.clear()
-    again = ["--no-resume", "--stages", "captions", "--shard", "0/3"]
-    assert run.main(command(folder, out, *again)) == 0
+    run.make(request(folder, out, resume=False, stages=("captions",), shard=(0, 3)))
     assert made == [("captions", f"v{i}") for i in (3, 4, 9)]
     made.clear()
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert made == []
 
 
 def test_another_length_in_the_list_makes_the_video_again(ten, tmp_path, made):
     folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     made.clear()
     table = (folder / "videos.csv").read_text()
     (folder / "videos.csv").write_text(table.replace("v1,train,Riot,,", "v1,train,Riot,16,"))
-    assert run.main(command(folder, out)) == 0
+    run.make(request(folder, out))
     assert {video for _, video in made} == {"v1"} and store.open(out).videos[1].snippets == 1
 
 
 def test_a_piece_that_was_cut_short_is_made_again(ten, whole, tmp_path, capsys):
     out = tmp_path / "store"
-    assert run.main(command(ten, out)) == 0
+    run.make(request(ten, out))
     for path in (tmp_path / "store.work").glob("*/v5@*"):
         path.write_bytes(path.read_bytes()[:20])
     assert run.main(command(ten, out)) == 2
@@ -198,12 +225,13 @@ def test_a_piece_that_was_cut_short_is_made_again(ten, whole, tmp_path, capsys):
 
 
 def test_an_empty_share_has_nothing_to_do(ten, tmp_path):
-    assert run.main(command(ten, tmp_path / "store", "--shard", "5/64")) == 0
+    run.make(request(ten, tmp_path / "store", shard=(5, 64)))
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_long_captioning_goes_on_within_a_video(ten, tmp_path, monkeypatch):
-    job = Job(run._parse(command(ten, tmp_path / "store")))
-    job.arguments.captioner = "videollama3-2b"
+    job = Job(request(ten, tmp_path / "store"))
+    job.request = replace(job.request, captioner=Maker("videollama3-2b"))
     monkeypatch.setattr("featurize.job.KEEP_SECONDS", 0)
     asked = []
 
@@ -237,7 +265,7 @@ def test_titles_and_names_in_any_alphabet(ten, tmp_path):
         (folder / f"videos/{name}.mp4").write_bytes(content.replace(b"Lavf", b"T\xe9\xff\xfe"))
         rows.append(f"{name},{'test' if i == 2 else 'train'},{'Riot' if i else 'Normal'},,")
     (folder / "videos.csv").write_text("\n".join(rows), encoding="utf-8-sig")
-    assert run.main(command(folder, tmp_path / "store")) == 0
+    run.make(request(folder, tmp_path / "store"))
     assert [(v.video, v.error) for v in store.open(tmp_path / "store").videos] == [
         (name, None) for name in names
     ]
@@ -281,7 +309,7 @@ def test_a_class_without_a_readable_train_video_gets_its_label(ten, tmp_path, ca
     folder = copied(ten, tmp_path / "videos")
     with (folder / "videos.csv").open("a") as table:
         table.write("\nmissing,train,BigFire,,\n")
-    assert run.main(command(folder, tmp_path / "store")) == 0
+    run.make(request(folder, tmp_path / "store"))
     told = capsys.readouterr().out
     assert "no train video of BigFire has captions; the class label stands in" in told
     words = json.loads((tmp_path / "store/class_words.json").read_text())

@@ -117,13 +117,13 @@ class Fake:
 
 @pytest.fixture
 def asked(video):
-    from argparse import Namespace
-
     from featurize import runtime as featurizer
+    from featurize.request import Request
 
     looked = featurizer.look(video, 100)
     assert looked == (video, 2, 10.0)  # 40 frames are two whole snippets
-    return featurizer.Asked(Namespace(), looked, ["a", "b", "c"], 2, 5)
+    request = Request.of("folder", videos=video)
+    return featurizer.Task(request, looked, ["a", "b", "c"], 2, 5)
 
 
 @pytest.mark.parametrize("name", ["vision", "captioner", "text"])
@@ -367,15 +367,12 @@ def test_the_stores_label_or_a_flag_chooses_the_config(tmp_path):
 
 def test_what_was_made_once_is_not_timed():
     pytest.importorskip("av", reason="needs the extra featurize")
-    from argparse import Namespace
-
-    from featurize import runtime as featurizer
+    from featurize.runtime import untimed
 
     def reason(name, model, texts=("a",)):
-        asked = featurizer.Asked(Namespace(**{name: model}), None, list(texts), 1, 1)
-        return featurizer._untimed(name, asked)
+        return untimed(name, model, texts)
 
-    for name, model in (("vision", "release"), ("captioner", "file"), ("captioner", "release")):
+    for name, model in (("vision", "published"), ("captioner", "file"), ("captioner", "published")):
         assert f"`{model}`, was made once" in reason(name, model)
     assert "without looking" in reason("vision", "none")
     assert "no captions" in reason("text", "clip-vit-l14", ())

@@ -243,40 +243,56 @@ def test_selection_optimism_is_told_with_its_interval(small, place, monkeypatch,
 
 
 def test_without_val_there_is_no_selection_optimism(place, tmp_path, capsys):
+    """And a single seed has neither SD nor interval."""
     main.main(command(place, "labels", tmp_path, "--seeds", "7", "--set", "data.val_fraction=0"))
-    assert "No val, no selection optimism" in words(capsys)
-    assert not rows(tmp_path, "labels")["mil"]["selection_optimism"]
+    told, row = words(capsys), rows(tmp_path, "labels")["mil"]
+    assert "No val, no selection optimism" in told
+    assert not row["selection_optimism"]
+    mean = summary_of(row)["metrics"]["last/binary/auc"]["mean"]
+    assert f"MIL demo {100 * mean:.2f} – " in told
 
 
-def test_stores_side_by_side_in_one_table(place, tmp_path, capsys):
-    main.main(command(place, "labels", tmp_path, "--seeds", "7", data=("a=store", "b=other")))
+@pytest.fixture(scope="module")
+def moved(small, place):
+    """The study of transfer between two stores: its rows; the first store's runs are there."""
+    out, _ = small
+    main.main(command(place, "moved", out, "--vmap-seeds", "2", data=("a=store", "b=other")))
+    return json.loads((out / "moved" / "study.json").read_text())["rows"]
+
+
+def test_stores_side_by_side_in_one_table(small, moved, place, monkeypatch, capsys):
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    argv = ["labels", out, "--vmap-seeds", "2"]
+    main.main(command(place, *argv, data=("a=store", "b=other")))
     told = words(capsys)
-    found = json.loads((tmp_path / "labels" / "study.json").read_text())["rows"][1:]
+    found = json.loads((out / "labels" / "study.json").read_text())["rows"][1:]
     assert [row["label"] for row in found] == ["MIL a", "MIL b"]
     assert [row["paper_per_cent"] for row in found] == [
         {},
         {"auc": {"mean": 1.25, "sd": None, "best": None}},
     ]
     for label, row in zip(("a", "b"), found, strict=True):
-        assert Path(row["run"]).name.startswith(f"{label}-mil-")
-        mean = summary_of(row)["metrics"]["last/binary/auc"]["mean"]
-        assert f"MIL {label} {100 * mean:.2f} – " in told
+        value = summary_of(row)["metrics"]["last/binary/auc"]
+        assert f"MIL {label} {100 * value['mean']:.2f} ± {100 * value['sd']:.2f} " in told
     assert told.count("1.25*") == 1
+    assert [Path(row["run"]).name.rpartition("-")[0] for row in found] == ["demo-mil", "b-mil"]
 
 
-def test_transfer_is_the_run_judged_on_the_other_store(small, place, capsys):
-    out, _ = small  # where a's runs are, by another label
-    argv = ["moved", out, "--vmap-seeds", "2"]
-    main.main(command(place, *argv, data=("a=store", "b=other")))
-    found = json.loads((out / "moved" / "study.json").read_text())["rows"]
-    assert [row["data"] for row in found] == ["a → b"] * 2 + ["b → a"] * 2
-    assert found[1]["run"] == rows(out, "small")["mil"]["run"]
-    runs.evaluate(Path(found[1]["run"]), str(place / "other"))  # the lists are the same
-    judged = json.loads((Path(found[1]["run"]) / "eval.json").read_text())["metrics"]
-    assert list(found[1]["metrics"]) == ["last/binary/auc"]
-    assert found[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
+def test_transfer_is_the_run_judged_on_the_other_store(small, moved, place, monkeypatch, capsys):
+    out, _ = small
+    monkeypatch.setattr(runs, "train", None)
+    assert [row["data"] for row in moved] == ["a → b"] * 2 + ["b → a"] * 2
+    run = rows(out, "small")["mil"]["run"]  # the study that trained it calls the store demo
+    assert moved[1]["run"] == run
+    runs.evaluate(Path(run), str(place / "other"))  # the lists are the same
+    judged = json.loads((Path(run) / "eval.json").read_text())["metrics"]
+    assert list(moved[1]["metrics"]) == ["last/binary/auc"]
+    assert moved[1]["metrics"]["last/binary/auc"]["values"] == pytest.approx(
         judged["last/binary/auc"]["values"]
     )
+    argv = ["moved", out, "--vmap-seeds", "2"]
+    main.main(command(place, *argv, data=("a=store", "b=other")))
     assert "a → b" in words(capsys)
     main.main(command(place, *argv, data=("a=store",)))
     found = json.loads((out / "moved" / "study.json").read_text())["rows"]

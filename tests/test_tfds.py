@@ -287,7 +287,7 @@ def test_featurize_exports_a_store_that_stands(source: Store, tmp_path: Path, ca
 
 
 def test_featurize_exports_what_its_stages_made(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(run, "make", lambda arguments: make(arguments.out))
+    monkeypatch.setattr(run, "_work", lambda request: make(request.out))
     command = ["--dataset", "demo", "--out", str(tmp_path / "s"), "--stages", "text,pack"]
     assert run.main(command) == 0
     assert [p.name for p in tmp_path.iterdir()] == ["s"]

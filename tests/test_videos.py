@@ -79,6 +79,26 @@ def test_a_turned_video_is_put_upright(tmp_path):
     assert frame[4, -4, 0] == 255 and frame[4, 4, 0] < 200  # the white corner is on the right now
 
 
+@pytest.mark.parametrize("title", [b"Caf\xe9 d'\xe9t\xe9", b"\xcf\xf0\xe8\xe2\xe5\xf2"])
+def test_a_title_that_is_no_utf_8_does_not_stop_a_video(tmp_path, title):
+    """Latin-1 and Windows-1251, of the file and of its stream."""
+    path, placeholder = tmp_path / "v.mkv", "T" * len(title)
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = placeholder
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.metadata["title"] = placeholder
+        for i in range(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i, 48, 64))))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(placeholder.encode()) == 2
+    path.write_bytes(content.replace(placeholder.encode(), title))
+    assert videos.announced(path)[1] == 10
+    assert videos.probe(path) == (20, 10)
+    assert len(next(videos.snippets(path, np.array([0, 16, 20]), 4))) == 4
+
+
 def test_each_frame_is_decoded_once(tmp_path, monkeypatch):
     path, decoded = render(tmp_path / "v.mp4"), []
     whole = videos._frames

@@ -1,9 +1,10 @@
-"""Figure 6a: what the weight seed does and what the data seed does, every one with every other.
+"""Figure 6a: how much of a metric's spread the weight seed brings, and how much the data seed.
 
     python main.py --study figure6a --vmap-seeds 5 [--data ucf=features/ucf]
 
---vmap-seeds N is N × N pairs in one program (5 unless given; --seeds and --data-seeds name them;
---seed-chunk says how many are in memory at once). Cost: one run of N × N seeds.
+Every weight seed is trained with every data seed: --vmap-seeds N means N × N pairs in one program
+(default: 5 × 5). --seeds and --data-seeds name the seeds, --seed-chunk says how many pairs are in
+memory at once. Cost: one run of N × N seeds.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study

@@ -2,8 +2,7 @@
 
     python main.py --study figure6b [--data ucf=features/ucf xd=features/xd]
 
-A table, and a drawing where matplotlib is installed. The runs are Table 2's. Cost: two
-runs a store.
+A table and a drawing. The runs are those of Table 2. Cost: two runs a store.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study

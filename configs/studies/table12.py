@@ -2,7 +2,7 @@
 
     python main.py --study table12 [--data demo=demo ucf_captions=features/ucf_captions …]
 
-Cost: four runs a store; see table10.py.
+Cost: four runs a store, as long as those of table10.py.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study

@@ -2,7 +2,7 @@
 
     python main.py --study table13 [--data ucf=features/ucf xd=features/xd]
 
-Cost: two runs a store; see table10.py.
+Cost: two runs a store, as long as those of table10.py.
 """
 
 from semvad_jax.studies.study import HEADLINE, Figure, Row, Study

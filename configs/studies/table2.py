@@ -2,9 +2,9 @@
 
     python main.py --study table2 [--data ucf=features/ucf xd=features/xd]
 
-`MIL` is our two-layer scorer; the paper's other baselines are not here yet, their lines are the
-paper's alone. It does not say which features its baselines had. Cost: three runs a store; see
-table10.py.
+`MIL` is our two-layer scorer. The paper's other baselines are not here yet: their lines have the
+paper's figures alone, and it does not say which features they had. Cost: three runs a store, as
+long as those of table10.py.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study

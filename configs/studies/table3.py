@@ -2,8 +2,8 @@
 
     python main.py --study table3 [--data ucf=features/ucf xd=features/xd]
 
-mAP by the public programs' rules, as the paper's. The runs are Table 2's. DeepMIL and AVVD: single
-published figures, the paper's alone. Cost: two runs a store.
+mAP by the public programs' rules, as the paper's. The runs are those of Table 2. DeepMIL and
+AVVD are single published figures, the paper's alone. Cost: two runs a store.
 """
 
 from semvad_jax.studies.study import Figure, Row, Study
@@ -14,10 +14,10 @@ IOUS = tuple(f"map@0.{k}" for k in range(1, 6))
 def both(
     ucf: Figure, xd: Figure, ucf_ious: tuple[float, ...], xd_ious: tuple[float, ...]
 ) -> dict[str, Figure]:
-    found = {"ucf/map": ucf, "xd/map": xd}
+    figures = {"ucf/map": ucf, "xd/map": xd}
     for name, values in (("ucf", ucf_ious), ("xd", xd_ious)):
-        found |= {f"{name}/{m}": Figure(v) for m, v in zip(IOUS, values, strict=True)}
-    return found
+        figures |= {f"{name}/{m}": Figure(v) for m, v in zip(IOUS, values, strict=True)}
+    return figures
 
 
 DEEP_MIL = both(

@@ -115,6 +115,7 @@ class ScriptedCaptions:
         self._scripts = {script.video: script for script in scripts()}
         templates = json.dumps([STREET, PERSON, PEOPLE, VEHICLE, ANOMALY, LOOKALIKE])
         self.producer = {
+            # This file's name when the committed demo was made: part of that store's record.
             "model": "templates with noise, featurize/demo_captions.py",
             "templates_sha256": hashlib.sha256(templates.encode()).hexdigest(),
             "seed": SEED,
@@ -140,23 +141,23 @@ def captions(script: Script) -> list[str]:
 
 def _caption(script: Script, start: int, rng: np.random.Generator) -> str:
     # As many draws whatever is said, so that a changed chance leaves the other captions alone.
-    luck, chosen, alarm = rng.random(), rng.random(), rng.integers(1, len(CLASSES))
+    luck, pick, alarm = rng.random(), rng.random(), rng.integers(1, len(CLASSES))
     middle = start + SNIPPET_FRAMES // 2
-    kind = next((e.kind for e in script.events if e.start <= middle < e.end), None)
-    if kind in ANOMALY:
-        alike = [name for name, anomaly in RESEMBLES.items() if anomaly == kind]
+    event = next((e.kind for e in script.events if e.start <= middle < e.end), None)
+    if event in ANOMALY:
+        alike = [name for name, anomaly in RESEMBLES.items() if anomaly == event]
         if luck < HIT:
-            return _pick(ANOMALY[kind], chosen)
+            return _pick(ANOMALY[event], pick)
         if luck < HIT + VAGUE:
-            return _pick([text for name in alike for text in LOOKALIKE[name]], chosen)
-    elif kind is not None:
+            return _pick([text for name in alike for text in LOOKALIKE[name]], pick)
+    elif event is not None:
         if luck < WOLF:
-            return _pick(ANOMALY[RESEMBLES[kind]], chosen)
+            return _pick(ANOMALY[RESEMBLES[event]], pick)
         if luck < WOLF + NAMED:
-            return _pick(LOOKALIKE[kind], chosen)
+            return _pick(LOOKALIKE[event], pick)
     elif luck < ALARM:
-        return _pick(ANOMALY[CLASSES[alarm]], chosen)
-    return _pick(_scenery(script, middle), chosen)
+        return _pick(ANOMALY[CLASSES[alarm]], pick)
+    return _pick(_scenery(script, middle), pick)
 
 
 def _scenery(script: Script, frame: int) -> list[str]:
@@ -169,5 +170,6 @@ def _scenery(script: Script, frame: int) -> list[str]:
     return texts
 
 
-def _pick(texts: Sequence[str], chosen: float) -> str:
-    return texts[int(chosen * len(texts))]
+def _pick(texts: Sequence[str], share: float) -> str:
+    """The text that stands at a share, in [0, 1), of the list."""
+    return texts[int(share * len(texts))]

@@ -1,6 +1,7 @@
 """How the demo's videos look: a fixed camera on a street, drawn from soft-edged boxes and discs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,38 @@ STREETS = (  # sky, wall, pavement, road
     ((205, 195, 170), (175, 140, 115), (135, 135, 150), (75, 70, 80)),
 )
 PAVEMENT, ROAD = 55, 84  # rows where they begin
+Colour = Sequence[float] | np.ndarray  # red, green, blue, 0 to 255
 STEADY = 12  # frames between two changes of the camera's exposure, noise and direction
+
+
+class Box(NamedTuple):
+    """A turned rectangle: its middle and half its sides, in pixels."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+    angle: float = 0.0
+
+    def depth(self, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """How far inside its edge a pixel lies that is (dx, dy) from the middle; < 0 outside."""
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        across, along = np.abs(dx * cosine + dy * sine), np.abs(dy * cosine - dx * sine)
+        return np.minimum(self.half_width - across, self.half_height - along)
+
+
+class Disc(NamedTuple):
+    """An ellipse: its middle and its half axes, in pixels."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+    def depth(self, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """About how far inside its edge a pixel lies that is (dx, dy) from the middle."""
+        radius = np.sqrt((np.abs(dx) / self.half_width) ** 2 + (np.abs(dy) / self.half_height) ** 2)
+        return (1 - radius) * min(self.half_width, self.half_height)
 
 
 def frames_of(script: Script) -> Iterator[np.ndarray]:
@@ -45,7 +77,7 @@ def painter(script: Script) -> Callable[[int], np.ndarray]:
         block = frame // STEADY
         x, y, tone, close = near[block]
         if close:  # a leaf or an insect before the lens
-            _disc(picture, x * WIDTH, y * HEIGHT, 40, 30, (150 * tone,) * 3, 0.85)
+            _paint(picture, Disc(x * WIDTH, y * HEIGHT, 40, 30), (150 * tone,) * 3, 0.85)
         picture = np.roll(picture, shake[block], (0, 1)) * exposure[block]
         dy, dx = shifts[frame]
         picture += noise[block] * grain[dy : dy + HEIGHT, dx : dx + WIDTH]
@@ -64,76 +96,61 @@ def _street(number: int, rng: np.random.Generator) -> np.ndarray:
     ):
         picture[top:bottom] = np.array(colour) + rng.uniform(-15, 15)
     for x in range(10 + int(rng.integers(12)), WIDTH, 26):
-        _box(picture, x, 33, 6, 9, 0, rng.uniform(40, 110, 3))
+        _paint(picture, Box(x, 33, 6, 9), rng.uniform(40, 110, 3))
     for x in range(int(rng.integers(20)), WIDTH, 30):
-        _box(picture, x, 101, 7, 1, 0, (190, 190, 180))
+        _paint(picture, Box(x, 101, 7, 1), (190, 190, 180))
     if rng.random() < 0.6:
-        _box(picture, rng.uniform(10, WIDTH - 10), 45, 1.5, 38, 0, (60, 60, 60))
+        _paint(picture, Box(rng.uniform(10, WIDTH - 10), 45, 1.5, 38), (60, 60, 60))
     return picture
 
 
-def _paint(picture, x, y, half_width, half_height, angle, colour, alpha, disc):
-    """Blend a turned box or ellipse into the picture; its edge is one pixel soft."""
-    reach = int(np.hypot(half_width, half_height)) + 2
+def _paint(picture: np.ndarray, shape: Box | Disc, colour: Colour, alpha: float = 1.0) -> None:
+    """Blends a shape into the picture, float32 [HEIGHT, WIDTH, 3]; its edge is one pixel soft."""
+    x, y = shape.x, shape.y
+    reach = int(np.hypot(shape.half_width, shape.half_height)) + 2
     left, right = max(0, int(x) - reach), min(WIDTH, int(x) + reach + 1)
     top, bottom = max(0, int(y) - reach), min(HEIGHT, int(y) + reach + 1)
     if left >= right or top >= bottom:
         return
     dx = np.arange(left, right, dtype=np.float32)[None] - x
     dy = np.arange(top, bottom, dtype=np.float32)[:, None] - y
-    cosine, sine = np.cos(angle), np.sin(angle)
-    across, along = np.abs(dx * cosine + dy * sine), np.abs(dy * cosine - dx * sine)
-    if disc:
-        radius = np.sqrt((across / half_width) ** 2 + (along / half_height) ** 2)
-        inside = (1 - radius) * min(half_width, half_height)
-    else:
-        inside = np.minimum(half_width - across, half_height - along)
-    weight = (alpha * np.clip(inside + 0.5, 0, 1))[..., None]
+    weight = (alpha * np.clip(shape.depth(dx, dy) + 0.5, 0, 1))[..., None]
     part = picture[top:bottom, left:right]
     part += weight * (np.asarray(colour, np.float32) - part)
 
 
-def _box(picture, x, y, half_width, half_height, angle, colour, alpha=1.0):
-    _paint(picture, x, y, half_width, half_height, angle, colour, alpha, False)
-
-
-def _disc(picture, x, y, half_width, half_height, colour, alpha=1.0):
-    _paint(picture, x, y, half_width, half_height, 0.0, colour, alpha, True)
-
-
-def _person(picture, x, y, size, colour, stride, lean=0.0, reach=0.0):
+def _person(
+    picture: np.ndarray,
+    foot: tuple[float, float],
+    size: float,
+    colour: Colour,
+    stride: float,
+    lean: float = 0.0,
+    reach: float = 0.0,
+) -> None:
     """A person whose foot stands at (x, y); `reach` stretches an arm to that side."""
+    x, y = foot
     tall = 22 * size
     for side in (-1, 1):
         step = side * 2.5 * size * np.sin(stride)
-        _box(
-            picture,
-            x + 0.5 * step,
-            y - 0.22 * tall,
-            1.3 * size,
-            0.24 * tall,
-            -0.09 * step,
-            (45, 45, 60),
-        )
+        leg = Box(x + 0.5 * step, y - 0.22 * tall, 1.3 * size, 0.24 * tall, -0.09 * step)
+        _paint(picture, leg, (45, 45, 60))
     top = x + lean * tall
-    _box(picture, 0.5 * (x + top), y - 0.6 * tall, 3.1 * size, 0.22 * tall, lean, colour)
+    body = Box(0.5 * (x + top), y - 0.6 * tall, 3.1 * size, 0.22 * tall, lean)
+    _paint(picture, body, colour)
     if reach:
-        _box(
-            picture,
-            top + 4.5 * size * reach,
-            y - 0.68 * tall,
-            4.5 * size,
-            1.1 * size,
-            0.2 * reach,
-            colour,
-        )
-    _disc(picture, top, y - 0.9 * tall, 2.4 * size, 2.6 * size, SKIN)
+        middle = top + 4.5 * size * reach
+        arm = Box(middle, y - 0.68 * tall, 4.5 * size, 1.1 * size, 0.2 * reach)
+        _paint(picture, arm, colour)
+    _paint(picture, Disc(top, y - 0.9 * tall, 2.4 * size, 2.6 * size), SKIN)
 
 
-def _vehicle(picture, x, y, size, colour, angle=0.0):
+def _vehicle(
+    picture: np.ndarray, x: float, y: float, size: float, colour: Colour, angle: float = 0.0
+) -> None:
     """A car or van whose wheels stand at y."""
     cosine, sine = np.cos(angle), np.sin(angle)
-    for dx, dy, hw, hh, paint in (
+    for dx, dy, half_width, half_height, paint in (
         (0, -6, 16, 4.5, colour),
         (-1, -12, 9.5, 3.5, np.multiply(colour, 0.8)),
         (-1, -12, 7.5, 2.3, (60, 75, 90)),
@@ -141,13 +158,15 @@ def _vehicle(picture, x, y, size, colour, angle=0.0):
         (9, -2, 3, 3, (20, 20, 20)),
     ):
         px, py = size * (dx * cosine - dy * sine), size * (dx * sine + dy * cosine)
-        _box(picture, x + px, y + py, hw * size, hh * size, angle, paint)
+        part = Box(x + px, y + py, half_width * size, half_height * size, angle)
+        _paint(picture, part, paint)
 
 
 def _mover(picture: np.ndarray, mover: Mover, frame: int) -> None:
     x = mover.x(frame)
     if mover.kind == "person":
-        _person(picture, x, mover.y, mover.size, mover.colour, 0.25 * frame * abs(mover.speed))
+        stride = 0.25 * frame * abs(mover.speed)
+        _person(picture, (x, mover.y), mover.size, mover.colour, stride)
     else:
         _vehicle(picture, x, mover.y, mover.size, mover.colour)
 
@@ -161,40 +180,48 @@ def _fighting(picture: np.ndarray, event: Event, t: int) -> None:
     gap = 7 + 4 * np.sin(0.21 * t + event.seed)
     down = (t // 40 + event.seed) % 3 == 0
     blow = np.sin(0.9 * t) > 0
-    _person(picture, event.x - gap, event.y, event.size, first, 0.8 * t, 0.2, 1.2 * blow)
+    _person(picture, (event.x - gap, event.y), event.size, first, 0.8 * t, 0.2, 1.2 * blow)
     if down:
-        _box(picture, event.x + gap, event.y - 3, 10 * event.size, 3 * event.size, 0.1, second)
-        _disc(picture, event.x + gap + 11, event.y - 3, 2.5, 2.5, SKIN)
+        body = Box(event.x + gap, event.y - 3, 10 * event.size, 3 * event.size, 0.1)
+        _paint(picture, body, second)
+        _paint(picture, Disc(event.x + gap + 11, event.y - 3, 2.5, 2.5), SKIN)
     else:
-        _person(
-            picture, event.x + gap, event.y, event.size, second, 0.9 * t, -0.2, -1.2 * (not blow)
-        )
+        foot = event.x + gap, event.y
+        _person(picture, foot, event.size, second, 0.9 * t, -0.2, -1.2 * (not blow))
 
 
 def _embrace(picture: np.ndarray, event: Event, t: int) -> None:
     first, second = _colours(event, 2)
     sway = np.sin(0.1 * t)
-    _person(picture, event.x - 4, event.y, event.size, first, 0, 0.1, 0.9 + 0.1 * sway)
-    _person(picture, event.x + 5, event.y, event.size, second, 0, -0.12, -0.9)
+    _person(picture, (event.x - 4, event.y), event.size, first, 0, 0.1, 0.9 + 0.1 * sway)
+    _person(picture, (event.x + 5, event.y), event.size, second, 0, -0.12, -0.9)
 
 
 def _rush(picture: np.ndarray, event: Event, t: int) -> None:
     for number, colour in enumerate(_colours(event, 3)):
         x = (event.x + (2.1 + 0.3 * number) * t + 14 * number) % (WIDTH + 30) - 15
         y = event.y + 3 * number
-        _person(picture, x, y, event.size, colour, 0.7 * t + number, 0.2, 0.8 * np.sin(0.7 * t))
+        _person(picture, (x, y), event.size, colour, 0.7 * t + number, 0.2, 0.8 * np.sin(0.7 * t))
 
 
-def _cloud(picture, event: Event, t: int, puffs: int, grey: float, radius: float, alpha: float):
+def _cloud(
+    picture: np.ndarray,
+    event: Event,
+    t: int,
+    puffs: int,
+    grey: float,
+    radius: float,
+    alpha: float,
+) -> None:
+    """Puffs that rise from the event and spread as they fade."""
     rng = np.random.default_rng(event.seed)
     for offset, phase, drift in rng.uniform(-1, 1, (puffs, 3)):
         age = (0.5 * phase + 0.012 * t) % 1.0
         x = event.x + event.size * (14 * offset + 16 * drift * age)
         spread = event.size * radius * (0.4 + age)
         shade = (grey + 25 * offset,) * 3
-        _disc(
-            picture, x, event.y - 50 * event.size * age, spread, spread, shade, alpha * (1.1 - age)
-        )
+        puff = Disc(x, event.y - 50 * event.size * age, spread, spread)
+        _paint(picture, puff, shade, alpha * (1.1 - age))
 
 
 def _explosion(picture: np.ndarray, event: Event, t: int) -> None:
@@ -202,15 +229,15 @@ def _explosion(picture: np.ndarray, event: Event, t: int) -> None:
     _cloud(picture, event, t, 8, 90, 13, min(0.65, 0.1 + 1.5 * share))
     fire = event.size * (16 * np.exp(-4 * share) + 5 + 2 * np.sin(0.8 * t))
     for scale, colour in ((1.0, (225, 130, 50)), (0.6, (250, 190, 80)), (0.3, (255, 240, 190))):
-        _disc(picture, event.x, event.y - 0.5 * fire, scale * fire, 0.9 * scale * fire, colour, 0.7)
+        flame = Disc(event.x, event.y - 0.5 * fire, scale * fire, 0.9 * scale * fire)
+        _paint(picture, flame, colour, 0.7)
 
 
 def _glow(picture: np.ndarray, event: Event, t: int) -> None:
     radius = event.size * (17 + 2 * np.sin(0.05 * t))
     for scale, alpha in ((1.0, 0.35), (0.6, 0.6), (0.3, 0.9)):
-        _disc(
-            picture, event.x, event.y - 22, scale * radius, scale * radius, (255, 215, 130), alpha
-        )
+        light = Disc(event.x, event.y - 22, scale * radius, scale * radius)
+        _paint(picture, light, (255, 215, 130), alpha)
 
 
 def _steam(picture: np.ndarray, event: Event, t: int) -> None:
@@ -225,7 +252,7 @@ def _accident(picture: np.ndarray, event: Event, t: int) -> None:
     _vehicle(picture, x - 15 * event.size - distance, y, event.size, first, -0.6 * turn)
     _vehicle(picture, x + 15 * event.size, y - 2, event.size, second, turn)
     for dx, dy in np.random.default_rng(event.seed).uniform(-1, 1, (8, 2)) * bool(turn):
-        _box(picture, x + 26 * dx, y + 5 * dy, 1, 0.8, dx, (200, 200, 205))
+        _paint(picture, Box(x + 26 * dx, y + 5 * dy, 1, 0.8, dx), (200, 200, 205))
 
 
 def _halt(picture: np.ndarray, event: Event, t: int) -> None:

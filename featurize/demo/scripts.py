@@ -1,24 +1,16 @@
-"""The demo data set: what happens in each of its videos, and the mp4 files that show it.
+"""The demo data set: what happens in each of its videos.
 
 A script says which people and vehicles pass, and when and where an anomaly or something that
 merely looks like one takes place. Everything follows from the video's number, so the temporal
-truth is exact and the same everywhere.
+truth is exact and the same on every machine.
 """
 
-import csv
-import io
-import json
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 
-import av
 import numpy as np
-from rich.progress import track
 
-from featurize.sources import COLUMNS, SNIPPET_FRAMES, Entry, Source
+from featurize.sources import SNIPPET_FRAMES
 
-VERSION = 2  # of what the scripts and the drawing make; another one renders again
 SEED = 2024
 FPS = 25
 WIDTH, HEIGHT = 160, 120
@@ -67,7 +59,7 @@ class Script:
     split: str
     label: str
     frames: int
-    street: int  # which of the streets, see demo_scene
+    street: int  # which of the streets, see scenes.py
     brightness: float
     noise: float
     seed: int
@@ -141,70 +133,3 @@ def _movers(rng: np.random.Generator) -> tuple[Mover, ...]:
                 )
             )
     return tuple(sorted(movers, key=lambda mover: mover.y))
-
-
-def source(folder: Path) -> Source:
-    """The demo as a data set; what is missing of its mp4 files is rendered into `folder`."""
-    render(folder, scripts())
-    entries = [
-        Entry(
-            video=s.video,
-            split=s.split,
-            labels=(s.label,),
-            frames=s.frames,
-            fps=float(FPS),
-            path=folder / f"{s.video}.mp4",
-            intervals=s.intervals,
-        )
-        for s in scripts()
-    ]
-    return Source("demo", CLASSES, tuple(entries))
-
-
-def render(folder: Path, chosen: list[Script]) -> None:
-    """Write the videos that FOLDER lacks, and FOLDER/videos.csv with their exact truth."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / "made_by.json"
-    recipe = json.dumps({"program": "featurize/demo.py", "version": VERSION, "seed": SEED})
-    current = made.is_file() and made.read_text() == recipe
-    missing = [s for s in chosen if not (current and (folder / f"{s.video}.mp4").is_file())]
-    if not current:
-        for script in chosen:
-            (folder / f"{script.video}.mp4").unlink(missing_ok=True)
-        _write(made, recipe.encode())
-    for script in track(missing, description="render", disable=not missing):
-        _write(folder / f"{script.video}.mp4", encode(script))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for s in chosen:
-        spans = " ".join(f"{a}-{b}" for _, a, b in s.intervals) if s.split == "test" else ""
-        writer.writerow([s.video, s.split, s.label, s.frames, spans])
-    _write(folder / "videos.csv", table.getvalue().encode())
-
-
-def encode(script: Script) -> bytes:
-    """The video as H.264 in mp4, the same bytes every time.
-
-    That takes one encoder thread and plain C code: x264's vector code rounds differently from run
-    to run on pictures this small.
-    """
-    from featurize.demo.scenes import frames_of
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = Fraction(1, FPS)
-        stream.codec_context.thread_count = 1
-        stream.options = {"preset": "ultrafast", "crf": "30", "x264-params": "asm=0"}
-        for picture in frames_of(script):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.rename(path)

@@ -12,8 +12,9 @@ import numpy as np
 
 from featurize.demo.scripts import FPS, SEED, WIDTH, Script, scripts
 from semvad_jax.files import json_text
+from semvad_jax.files import write as write_file
 
-SENTENCE_STREAM = 2  # demo_captions.py draws from stream 1
+SENTENCE_STREAM = 2  # captions.py draws from stream 1
 FILE = "sentences.json"
 EVENTS = {
     "Fighting": (
@@ -63,27 +64,25 @@ BETWEEN = {  # by whether several people, one or none pass, and whether a vehicl
 
 
 def write(folder: Path) -> None:
-    """Put the sentences of all test videos beside the demo's store."""
+    """Writes the sentences of all test videos to FOLDER/sentences.json, beside the demo's store."""
     test = {script.video: sentences(script) for script in scripts() if script.split == "test"}
-    partial = folder / f"{FILE}.partial"
-    partial.write_bytes(json_text(test))
-    partial.replace(folder / FILE)
+    write_file(folder / FILE, json_text(test))
 
 
 def sentences(script: Script) -> dict[str, Any]:
     """A video's entry: "duration" in seconds, "timestamps" and "sentences" in the order of time."""
     rng = np.random.default_rng([SEED, SENTENCE_STREAM, script.seed])
-    told = [(e.start, e.end, str(rng.choice(EVENTS[e.kind]))) for e in script.events]
+    spoken = [(e.start, e.end, str(rng.choice(EVENTS[e.kind]))) for e in script.events]
     starts = [0, *(e.end for e in script.events)]
     ends = [*(e.start for e in script.events), script.frames]
     for start, end in zip(starts, ends, strict=True):
         if end - start >= FPS:  # a second
-            told.append((start, end, _between(script, start, end)))
-    told.sort()
+            spoken.append((start, end, _between(script, start, end)))
+    spoken.sort()
     return {
         "duration": round(script.frames / FPS, 2),
-        "timestamps": [[round(start / FPS, 2), round(end / FPS, 2)] for start, end, _ in told],
-        "sentences": [text for _, _, text in told],
+        "timestamps": [[round(start / FPS, 2), round(end / FPS, 2)] for start, end, _ in spoken],
+        "sentences": [text for _, _, text in spoken],
     }
 
 

@@ -7,7 +7,6 @@ of other moments and other videos, see cosines.py. Text encoders are handed in b
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -65,26 +64,42 @@ class PairsFile:
     pairs: list[Pair]
 
 
-class Compared(NamedTuple):
-    """A store's result; `by_encoder` is [encoder][all | of the anomaly][ANOTHER]."""
+@dataclass(frozen=True)
+class ComparedPair(Pair):
+    """A pair with our cosine of it, by encoder."""
 
-    label: str
+    cosine: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found of one store: `encoders` is [encoder][all | of the anomaly][ANOTHER]."""
+
+    data: str  # its label
     store: str
     counts: dict[str, int]
-    by_encoder: dict[str, dict[str, dict[str, Comparison | None]]]
+    encoders: dict[str, dict[str, dict[str, Comparison | None]]]
 
 
-class Result(NamedTuple):
-    sentences: str
-    stores: list[Compared]
-    pairs: list[Pair]
-    pair_cosines: dict[str, list[float]]  # by encoder, in the order of `pairs`
+@dataclass(frozen=True)
+class Result:
+    """study.json; cosines and shares as fractions."""
+
+    study: str
+    title: str
+    paper: float
+    pairs: list[ComparedPair]
+    sentences: str  # where they were read
+    rows: list[Compared]
 
 
-def run(study: CaptionMatch, data: Sequence[str], encoders: Mapping[str, Encoder]) -> Result:
+def run(
+    study: CaptionMatch, name: str, data: Sequence[str], encoders: Mapping[str, Encoder]
+) -> Result:
     """Measures every store with every encoder.
 
     Args:
+        name: the study's.
         data: --data's LABEL=STORE … and sentences=FILE|DIR; none for the study's own.
         encoders: (texts) -> embeddings [n, Q] of any length, by name.
 
@@ -100,15 +115,15 @@ def run(study: CaptionMatch, data: Sequence[str], encoders: Mapping[str, Encoder
         )
     pairs, written = read_pairs(study.pairs), read_sentences(Path(path))
     by_label = {label: described(open_store(store), written) for label, store in stores.items()}
-    pair_cosines = {name: _pair_cosines(encode, pairs) for name, encode in encoders.items()}
+    compared_pairs = _compared_pairs(pairs, encoders)
     console, compared = Console(highlight=False, markup=False), []
     for label, (videos, counts) in by_label.items():
         by_encoder = {}
-        for name, encode in encoders.items():
-            console.print(f"{label}: {name} embeds captions and sentences")
-            by_encoder[name] = measure(videos, encode)
+        for encoder, encode in encoders.items():
+            console.print(f"{label}: {encoder} embeds captions and sentences")
+            by_encoder[encoder] = measure(videos, encode)
         compared.append(Compared(label, stores[label], counts, by_encoder))
-    return Result(path, compared, pairs, pair_cosines if pairs else {})
+    return Result(name, study.title, study.paper, compared_pairs, path, compared)
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -119,26 +134,39 @@ def read_pairs(path: Path) -> list[Pair]:
     return read_json(path, PairsFile, refusal).pairs
 
 
-def _pair_cosines(encode: Encoder, pairs: Sequence[Pair]) -> list[float]:
-    """The cosine of each pair by one encoder."""
+def read_result(path: Path) -> Result:
+    """A study.json as `tell` writes it; raises BadInput for another form."""
+    return read_json(path, Result, "is no result of a study; run --study again to make it")
+
+
+def _compared_pairs(pairs: Sequence[Pair], encoders: Mapping[str, Encoder]) -> list[ComparedPair]:
+    """The paper's pairs with their cosine by every encoder."""
     if not pairs:
         return []
     texts = [pair.caption for pair in pairs] + [pair.human for pair in pairs]
-    captions, sentences = np.split(unit(encode(texts)), 2)
-    return (captions * sentences).sum(axis=1).tolist()
+    cosines: dict[str, list[float]] = {}
+    for name, encode in encoders.items():
+        captions, sentences = np.split(unit(encode(texts)), 2)
+        cosines[name] = (captions * sentences).sum(axis=1).tolist()
+    return [
+        ComparedPair(
+            pair.caption, pair.human, pair.paper, {name: cosines[name][k] for name in cosines}
+        )
+        for k, pair in enumerate(pairs)
+    ]
 
 
-def tell(study: CaptionMatch, name: str, result: Result, home: Path) -> None:
+def tell(study: CaptionMatch, result: Result, home: Path) -> None:
     """Prints the study and writes HOME/study.json."""
     home.mkdir(parents=True, exist_ok=True)
-    write(home / "study.json", json_text(_numbers(study, name, result)))
+    write(home / "study.json", json_text(asdict(result)))
     console = Console(highlight=False, markup=False)
     console.print(f"\n{study.title}\n{HEADING}")
     _print_pairs(console, study, result)
-    for of_store in result.stores:
-        console.print(f"\n{of_store.label} = {of_store.store}; sentences: {result.sentences}")
-        console.print(counted(of_store.counts))
-        for encoder, compared in of_store.by_encoder.items():
+    for row in result.rows:
+        console.print(f"\n{row.data} = {row.store}; sentences: {result.sentences}")
+        console.print(counted(row.counts))
+        for encoder, compared in row.encoders.items():
             _print_compared(console, study, encoder, compared)
     console.print(
         "* The paper's figure is of other captions, by another encoder, and has no baseline: "
@@ -155,10 +183,10 @@ def _print_pairs(console: Console, study: CaptionMatch, result: Result) -> None:
         )
         return
     console.print("\nThe paper's own caption pairs (A.2, A.3), cosine by encoder")
-    pairs = table("caption, human sentence", *result.pair_cosines, "the paper", fold=True)
-    for k, pair in enumerate(result.pairs):
-        cells = [f"{values[k]:.3f}" for values in result.pair_cosines.values()]
-        pairs.add_row(f"{pair.caption}\n{pair.human}", *cells, f"{pair.paper:g}")
+    pairs = table("caption, human sentence", *result.pairs[0].cosine, "the paper", fold=True)
+    for pair in result.pairs:
+        ours = [f"{cosine:.3f}" for cosine in pair.cosine.values()]
+        pairs.add_row(f"{pair.caption}\n{pair.human}", *ours, f"{pair.paper:g}")
     console.print(pairs)
 
 
@@ -183,8 +211,8 @@ def _print_compared(
     columns = ("same", "other", "difference ± t", "nearer, %", "videos", "sentences")
     rows = table("same moment against", *columns, fold=True)
     for group, comparisons in compared.items():
-        for kind, comparison in comparisons.items():
-            label = kind if group == "all" else f"{kind},\n{group}"
+        for another, comparison in comparisons.items():
+            label = another if group == "all" else f"{another},\n{group}"
             rows.add_row(label, *cells(comparison))
     rows.add_row("the paper", f"{study.paper:.2f}*", *["–"] * (len(columns) - 1))
     console.print(f"\n{encoder}")
@@ -201,31 +229,3 @@ def cells(comparison: Comparison | None) -> list[str]:
     cosines = f"{comparison.same:.3f}", f"{comparison.other:.3f}", gap
     counts = str(comparison.videos), str(comparison.sentences)
     return [*cosines, f"{100 * comparison.nearer:.1f}", *counts]
-
-
-def _numbers(study: CaptionMatch, name: str, result: Result) -> dict[str, Any]:
-    """study.json; cosines and shares as fractions."""
-    pairs = [
-        asdict(pair) | {"cosine": {n: values[k] for n, values in result.pair_cosines.items()}}
-        for k, pair in enumerate(result.pairs)
-    ]
-    return {
-        "study": name,
-        "title": study.title,
-        "paper": study.paper,
-        "pairs": pairs,
-        "sentences": result.sentences,
-        "rows": [_store(compared) for compared in result.stores],
-    }
-
-
-def _store(compared: Compared) -> dict[str, Any]:
-    encoders = {
-        encoder: {
-            group: {kind: c and c._asdict() for kind, c in comparisons.items()}
-            for group, comparisons in groups.items()
-        }
-        for encoder, groups in compared.by_encoder.items()
-    }
-    of_store = {"data": compared.label, "store": compared.store, "counts": compared.counts}
-    return of_store | {"encoders": encoders}

@@ -8,6 +8,7 @@ Letters: a video has n captions and m sentences; M sentences in all videos, V vi
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ class Cosines(NamedTuple):
     video: np.ndarray  # [M] the sentence's video, 0 … V−1
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True)
+class Comparison:
     """Own moment against another, over the sentences that have both; intervals are over videos."""
 
     same: float
@@ -54,13 +56,13 @@ def measure(
     groups = {"all": np.ones_like(anomalous), "of the anomaly": anomalous}
     return {
         name: {
-            kind: compare(
+            another: compare(
                 of_sentences.same[members],
                 other[members],
-                of_sentences.nearer[kind][members],
+                of_sentences.nearer[another][members],
                 of_sentences.video[members],
             )
-            for kind, other in of_sentences.another.items()
+            for another, other in of_sentences.another.items()
         }
         for name, members in groups.items()
     }

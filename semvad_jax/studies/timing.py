@@ -47,8 +47,8 @@ def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
         lambda _: jax.block_until_ready(score(*inputs)), range(warm_up + count), warm_up, count
     )
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
-    kind = stopwatch.processor() if device.platform == "cpu" else device.device_kind
-    return Measured(seconds, stopwatch.host_peak(), peak, kind)
+    name = stopwatch.processor() if device.platform == "cpu" else device.device_kind
+    return Measured(seconds, stopwatch.host_peak(), peak, name)
 
 
 def _longest(features: Store) -> int:

@@ -22,13 +22,14 @@ from semvad_jax.report import findings, transfer
 from semvad_jax.report.findings import Spread
 from semvad_jax.report.summary import Summary, read_summary
 from semvad_jax.store import Store
+from semvad_jax.store import flags as store_flags
 from semvad_jax.store.locate import open_store
 from semvad_jax.studies.study import HEADLINE, Options, Row, Study, named_stores, settings
 
 FINE = "map"  # metrics that begin so are the class head's
 PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py
-    "vision": ("clip-vit-b16", "published", "release"),  # the last is what stores said before
-    "captioner": ("videollama3-7b", "published", "release"),
+    "vision": ("clip-vit-b16", "published"),
+    "captioner": ("videollama3-7b", "published"),
     "text": ("clip-vit-l14", "clip-vit-b16"),
 }
 
@@ -201,14 +202,14 @@ def _with_head(group: Sequence[Result]) -> list[Result]:
     """
     latest: list[dict[MetricName, float]] = []
     for result in group:
-        of_run, metric = _last_evaluation(result.run), result.cfg.eval.metric
+        of_run, metric = last_evaluation(result.run), result.cfg.eval.metric
         if findings.head_on_val(of_run, metric):
             latest += of_run
     head = findings.head_on_val(latest, group[0].cfg.eval.metric)
     return [replace(r, head=head) if head and r.has(head) else r for r in group]
 
 
-def _last_evaluation(run: Path) -> list[dict[MetricName, float]]:
+def last_evaluation(run: Path) -> list[dict[MetricName, float]]:
     """The metrics of each seed in the last lines of RUN/metrics.jsonl, those of one step."""
     lines = [line for _, line in json_lines(run / "metrics.jsonl")]
     return [
@@ -254,11 +255,15 @@ def _transferred(
 
 
 def differing(features: Store, captioner: str | None = None) -> tuple[str, ...]:
-    """What the paper's figures were made from and this store was not."""
-    flags = features.info["producers"].get("flags", {})
+    """What the paper's figures were not made from: the store's data set and producers, in words.
+
+    `captioner` is the one that the paper used for the figure, where that is not its usual one.
+    """
+    flags = store_flags.recorded(features.info["producers"]) or {}
     dataset = features.info["dataset"]
     others = [] if dataset in ("ucf", "xd") else [f"data set {dataset}"]
-    for kind, accepted in (PRODUCERS | ({"captioner": (captioner,)} if captioner else {})).items():
-        if flags.get(kind) not in accepted:
-            others.append(f"{kind} {flags.get(kind, 'unknown')}")
+    producers = PRODUCERS | ({"captioner": (captioner,)} if captioner else {})
+    for producer, accepted in producers.items():
+        if flags.get(producer) not in accepted:
+            others.append(f"{producer} {flags.get(producer, 'unknown')}")
     return tuple(others)

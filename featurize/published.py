@@ -1,7 +1,7 @@
 """The authors' public features as input: VadCLIP's image rows and SemVAD's caption embeddings.
 
-    release:DIR for --vision       NAME__K.npy, [n, 512], crop K of video NAME
-    release:DIR for --captioner    NAME.npy, [m, 1, Q] or [m, Q], shared by all crops of NAME
+    published:DIR for --vision       NAME__K.npy, [n, 512], crop K of video NAME
+    published:DIR for --captioner    NAME.npy, [m, 1, Q] or [m, Q], shared by all crops of NAME
 
 anywhere below DIR. Names hold `__` themselves (XD: `v=2lXh2n0aPyw__#1_label_A`), so K is what
 follows the last one. Row i is made from frames [16i, 16i + 16). What is wrong with one video raises
@@ -9,17 +9,17 @@ UnreadableVideo, so that a run goes on without it; what is wrong with the folder
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, read_json, require
 
 WIDTH = 512  # of CLIP ViT-B/16; public I3D files have the same names and another width
 CROPS = range(10)
@@ -28,10 +28,19 @@ CUT = 256  # rows that the caption files of longer train videos were reduced to
 REPEATED = "had one caption row too few; the last was repeated"
 DROPPED = "had one caption row too many; the last was dropped"
 BINNED = f"had more visual rows than the {CUT} of the captions; they were averaged to {CUT}"
+Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class ReleaseVision:
-    """The image rows of VadCLIP's release below a folder.
+class WordRow(TypedDict):
+    """A word of a class caption, as a store's class_words.json has it."""
+
+    word: Word
+    score: NotRequired[float]
+    cosine: NotRequired[float]
+
+
+class PublishedVision:
+    """VadCLIP's published image rows below a folder.
 
     A video has the crops 0 to 9, or one file alone, as in the published test lists.
     """
@@ -46,12 +55,12 @@ class ReleaseVision:
                 _keep_one(folder, crops, int(crop), path)
         if not self._files:
             raise BadInput(
-                f"{folder} has .npy files but none named NAME__K.npy; --vision release:DIR needs "
+                f"{folder} has .npy files but none named NAME__K.npy; --vision published:DIR needs "
                 "VadCLIP's, one a crop."
             )
         alone = Counter(min(crops) for crops in self._files.values() if len(crops) == 1)
         self.producer = {
-            "model": "CLIP ViT-B/16, VadCLIP's release",
+            "model": "CLIP ViT-B/16, VadCLIP's release",  # as stores have recorded it
             "pooling": "unknown: the authors do not say how 16 frames became one row",
             "snippets": f"{SNIPPET_FRAMES} frames",
             "crops": "0 centre, 1 to 4 corners (top left, top right, bottom left, bottom right), "
@@ -79,7 +88,7 @@ class ReleaseVision:
                 raise UnreadableVideo(f"{path.name} has shape {list(mapped.shape)}, not [n, 512]")
             if mapped.shape[1] != WIDTH:
                 raise BadInput(
-                    f"{path} has rows of {mapped.shape[1]} numbers; --vision release:DIR needs "
+                    f"{path} has rows of {mapped.shape[1]} numbers; --vision published:DIR needs "
                     f"VadCLIP's, of {WIDTH}."
                 )
             if rows is None:
@@ -104,8 +113,8 @@ class ReleaseVision:
         return crops
 
 
-class ReleaseCaptions:
-    """The caption embeddings of SemVAD's release below a folder; their texts are not public."""
+class PublishedCaptions:
+    """SemVAD's published caption embeddings below a folder; their texts are not public."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,7 +123,7 @@ class ReleaseCaptions:
         for path in paths:
             _keep_one(folder, self._files, path.stem, path)
         self.producer = {
-            "model": "VideoLLaMA 3, SemVAD's release",
+            "model": "VideoLLaMA 3, SemVAD's release",  # as stores have recorded it
             "text": "unknown: embeddings without their texts; 768 numbers are what the text tower "
             "of CLIP ViT-L/14 gives",
             "snippets": f"{SNIPPET_FRAMES} frames",
@@ -165,7 +174,7 @@ def align(visual: np.ndarray, captions: np.ndarray, split: str) -> Aligned:
     n, m = visual.shape[1], len(captions)
     if m == n:
         return Aligned(visual, captions, None, None)
-    # 257 rows in train fit both rules. The release reduced every train video of more than 256 rows
+    # 257 rows in train fit both rules. The authors reduced every train video of more than 256 rows
     # to 256, so its 256 captions are means over all 257, not the first 256 with one lost.
     if split == "train" and m == CUT < n:
         return Aligned(_binned(visual), captions, n, BINNED)
@@ -187,38 +196,25 @@ def report(notes: Iterable[str | None]) -> list[str]:
 def class_words(folder: Path, classes: Sequence[str]) -> dict[str, list[dict[str, Any]]] | None:
     """The words of every class in order, as {"word", ...}, from FOLDER/class_words.json.
 
-    The release has no texts to count words in, so they come from there: {class: [word, ...]}, or a
-    store's own file. None where there is no such file; BadInput for another form or a class without
-    words.
+    Published captions have no texts to count words in, so the words come from there: {class: [word,
+    ...]}, or a store's own file. None where there is no such file; BadInput for another form or a
+    class without words.
     """
     path = folder / "class_words.json"
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_bytes())
-        words = {name: [_word(word) for word in _list(found[name])] for name in classes}
-    except (ValueError, LookupError, TypeError):
-        words = {}
-    if not words or not all(words.values()):
-        raise BadInput(
-            f"{path} does not give words for each of {', '.join(classes)}; it needs "
-            '{"CLASS": ["word", ...], ...}.'
-        )
-    return words
+    refusal = (
+        f"does not give words for each of {', '.join(classes)}; it needs "
+        '{"CLASS": ["word", ...], ...}'
+    )
+    listed = read_json(path, dict[str, list[Word | WordRow]], refusal)
+    require(all(listed.get(name) for name in classes), f"{path} {refusal}.")
+    return {name: [_row(word) for word in listed[name]] for name in classes}
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):  # a string would pass as the list of its letters
-        raise TypeError
-    return value
-
-
-def _word(value: Any) -> dict[str, Any]:
-    """A word as class captions hold it; LookupError or TypeError where it is none."""
-    row = {"word": value} if isinstance(value, str) else dict(value)
-    if not isinstance(row["word"], str) or not row["word"]:
-        raise TypeError
-    return row
+def _row(word: str | WordRow) -> dict[str, Any]:
+    """A word as class captions hold it."""
+    return {"word": word} if isinstance(word, str) else dict(word)
 
 
 def _binned(visual: np.ndarray) -> np.ndarray:
@@ -233,7 +229,7 @@ def _binned(visual: np.ndarray) -> np.ndarray:
 def _arrays(folder: Path, flag: str, what: str) -> list[Path]:
     paths = sorted(folder.rglob("*.npy"))
     if not paths:
-        raise BadInput(f"{folder} has no .npy file; {flag} release:DIR needs {what} below it.")
+        raise BadInput(f"{folder} has no .npy file; {flag} published:DIR needs {what} below it.")
     return paths
 
 
@@ -245,7 +241,7 @@ def _keep_one(folder: Path, files: dict, key: str | int, path: Path) -> None:
 
 
 def _identity(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    """What tells one copy of a release from another without reading its tens of gigabytes."""
+    """What tells one copy of the files from another without reading their tens of gigabytes."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())

