@@ -1,13 +1,16 @@
 """Thresholds and events by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from semvad_jax import config
 from semvad_jax.detection import detect, events
 from semvad_jax.detection.events import Origin, Threshold
 from semvad_jax.detection.timeline import Timeline, written
+from semvad_jax.files import BadInput
 
 
 def timeline(mean, probabilities=None, captions=None, **more):
@@ -69,6 +72,44 @@ def test_what_a_run_keeps_and_what_detection_makes_of_it():
     assert events.threshold("class", kept, 0.3) == Threshold(0.3, "given with --threshold")
     unchosen = events.threshold("binary", None, None)
     assert unchosen.value == 0.5 and "no normal val videos" in unchosen.source
+
+
+KEPT = {"false_alarm_rate": 0.05, "normal_videos": 2, "normal_snippets": 20, "binary": 0.9}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "\xff",
+        json.dumps(KEPT | {"binary": "high"}),
+        json.dumps(KEPT | {"normal_videos": 1.5}),
+        json.dumps({"binary": 0.9}),
+        json.dumps({k: v for k, v in KEPT.items() if k != "binary"}),
+    ],
+)
+def test_damaged_thresholds_are_told_in_a_sentence(tmp_path, text):
+    path = tmp_path / "checkpoint" / "thresholds.json"
+    path.parent.mkdir()
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(BadInput, match=r"thresholds\.json is damaged: .* writes it again") as told:
+        detect.origin(tmp_path, config.Config(), 3, None)
+    assert "\n" not in str(told.value)
+
+
+def test_a_run_has_the_threshold_of_the_head_that_scores(tmp_path):
+    path = tmp_path / "checkpoint" / "thresholds.json"
+    path.parent.mkdir()
+    cfg = config.Config()
+    by_class = replace(cfg, eval=replace(cfg.eval, select_head="class"))
+    path.write_text(json.dumps(KEPT))
+    assert detect.origin(tmp_path, cfg, 3, None).threshold.value == 0.9
+    assert detect.origin(tmp_path, cfg, 3, 0.2).threshold.value == 0.2
+    with pytest.raises(BadInput, match="damaged"):
+        detect.origin(tmp_path, by_class, 3, None)
+    path.write_text(json.dumps(KEPT | {"class": 0.7}))
+    assert detect.origin(tmp_path, by_class, 3, None).threshold.value == 0.7
 
 
 def test_events_by_hand():

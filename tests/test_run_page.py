@@ -5,6 +5,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
@@ -21,12 +23,14 @@ from semvad_jax import run as runs
 from semvad_jax.evaluate import Scores
 from semvad_jax.report import curves as run_data
 from semvad_jax.report import page as run_page
+from semvad_jax.report import plots
 from semvad_jax.report.summary import read_summary
 from semvad_jax.report.worst import Worst
 from tests import test_video_page
 from tests.test_main import CONFIG, command
 
 browser, opened = test_video_page.browser, test_video_page.opened
+PAIRS = [(9, 9), (234, 234), (42, 42)]
 CLASSES = ("Normal", *(f"AnAnomalyOfKind{i}" for i in range(1, 10)))
 
 
@@ -49,10 +53,10 @@ def restored(trained):
     return runs.restore(trained)
 
 
-@pytest.fixture
-def judged(restored, tmp_path):
+@pytest.fixture(scope="module")
+def judged(restored, place):
     """Random scores of three seeds for videos of ten classes, some of two, in steps that tie."""
-    store = make_store(tmp_path / "s", classes=CLASSES, test=30, multi_label=True)
+    store = make_store(place / "judged", classes=CLASSES, test=30, multi_label=True)
     test = [i for i, video in enumerate(store.videos) if video.split == "test"]
     videos = dataclasses.replace(restored[0].videos, store=store, test=test, val=[])
     rng = np.random.default_rng(3)
@@ -71,6 +75,39 @@ def summary_of(run):
 
 def html_of(run):
     return (run / "report.html").read_text(encoding="utf-8")
+
+
+class Drawn:
+    """The numbers of an SVG file, read back from its marks by means of its ticks."""
+
+    def __init__(self, svg):
+        self.groups = {g.get("id"): g for g in ET.fromstring(svg).iter(f"{{{plots.SVG}}}g")}
+        self.axes = [self._axis(axis) for axis in ("x", "y")]
+
+    def _axis(self, axis):
+        """What makes a place on the paper a number: the line through the ticks' texts."""
+        places, texts = [], []
+        for name, tick in self.groups.items():
+            text = "".join(tick.itertext()).strip()
+            if re.fullmatch(f"{axis}tick_\\d+", name or "") and re.fullmatch(r"[\d.]+", text):
+                places.append(float(tick.find(f".//{{{plots.SVG}}}use").get(axis)))
+                texts.append(float(text))
+        return np.polyfit(places, texts, 1) if places else None
+
+    def points(self, name):
+        """The corners of a line or of an area, in the units of the axes, [N, 2]."""
+        path = self.groups[name].find(f"{{{plots.SVG}}}path").get("d")
+        paper = np.array(re.findall(r"[ML] (\S+) (\S+)", path), float)
+        if path.strip().endswith("z"):
+            paper = np.append(paper, paper[:1], axis=0)
+        columns = [
+            paper[:, i] if line is None else np.polyval(line, paper[:, i])
+            for i, line in enumerate(self.axes)
+        ]
+        return np.stack(columns, axis=1)
+
+    def text(self, name):
+        return "".join(self.groups[name].itertext()).strip() if name in self.groups else ""
 
 
 def numbers(text):
@@ -94,8 +131,7 @@ def test_the_table_is_summary_json(trained):
 def test_metrics_jsonl_is_read_by_pandas_and_drawn(trained):
     table = pd.read_json(trained / "metrics.jsonl", lines=True)
     assert {"step", "weight_seed", "data_seed", "loss", "test/binary/auc"} < set(table.columns)
-    pairs = [(9, 9), (234, 234), (42, 42)]
-    panels = {p.name: p for p in run_data.training(trained / "metrics.jsonl", pairs, "auc")}
+    panels = {p.name: p for p in run_data.training(trained / "metrics.jsonl", PAIRS, "auc")}
     assert list(panels) == ["training_test", "training_val", "training_loss"]
     binary, of_class = panels["training_test"].lines
     wide = table.pivot(index="weight_seed", columns="step", values="test/class/auc")
@@ -113,8 +149,61 @@ def test_a_mean_ends_where_a_seed_has_stopped(tmp_path):
     (tmp_path / "m").write_text("".join(json.dumps(line) + "\n" for line in lines))
     panel, _ = run_data.training(tmp_path / "m", [(1, 0), (2, 0)], "auc")
     assert panel.lines[0].mean[0] == pytest.approx(60) and np.isnan(panel.lines[0].mean[1])
-    drawn = run_page._drawing(panel)
-    assert "nan" not in str(drawn).lower() and drawn["lines"][0]["seeds"][0].count("L") == 2
+    svg = plots.save(tmp_path, "p", lambda axes: plots._panel(panel, axes))
+    drawn = Drawn(svg)
+    assert "nan" not in svg.lower() and len(drawn.points("mean-0")) == 1
+    assert drawn.points("seed-0-0") == pytest.approx(np.array([[4, 50], [8, 90]]), abs=1e-3)
+    assert drawn.groups["mean-0"].find(f".//{{{plots.SVG}}}use") is not None  # a dot, to be seen
+
+
+def test_drawings_hold_the_numbers(data, pictures):
+    drawn = {name: Drawn(svg) for name, svg in pictures.items()}
+    for panel in data.training + data.curves:
+        for i, line in enumerate(panel.lines):
+            mean = np.stack([line.x, line.mean], axis=1)
+            assert drawn[panel.name].points(f"mean-{i}") == pytest.approx(mean, abs=1e-3)
+            if panel.square:
+                band = drawn[panel.name].points(f"band-{i}")
+                high, low = band[: len(line.x)], band[len(line.x) : 2 * len(line.x)][::-1]
+                assert high[:, 1] == pytest.approx(np.minimum(line.mean + line.sd, 100), abs=1e-3)
+                assert low[:, 1] == pytest.approx(np.maximum(line.mean - line.sd, 0), abs=1e-3)
+                assert high[:, 0] == pytest.approx(line.x, abs=1e-3)
+                assert low[:, 0] == pytest.approx(line.x, abs=1e-3)
+                continue
+            for s, values in enumerate(line.values):
+                seed = drawn[panel.name].points(f"seed-{i}-{s}")
+                assert seed == pytest.approx(np.stack([line.x, values], axis=1), abs=1e-3)
+        if panel.chance:
+            chance = [[0, panel.chance[0]], [100, panel.chance[1]]]
+            points = drawn[panel.name].points("chance-0")
+            assert points == pytest.approx(np.array(chance), abs=1e-3)
+    for i, bar in enumerate(data.bars):
+        x = drawn["classes"].points(f"bar-{i}")[:, 0]
+        assert (x.min(), x.max()) == pytest.approx((0, 100 * np.mean(bar.auc)), abs=1e-3)
+    for (row, column), count in np.ndenumerate(data.confusion):
+        assert float(drawn["confusion"].text(f"count-{row}-{column}") or 0) == pytest.approx(
+            count, abs=0.0501
+        )
+        cell = drawn["confusion"].groups[f"cell-{row}-{column}"][0].get("style")
+        assert plots.shade(run_data.shares(data.confusion)[row, column])[0] in cell or not count
+
+
+def test_names_are_drawn_as_they_are(data, tmp_path):
+    names = ("Normal", r"$\frac{x$", "a <b> & $c$", "_日本語 \x07", "long " * 20, *CLASSES[5:])
+    bars = tuple(
+        dataclasses.replace(bar, name=name) for bar, name in zip(data.bars, names, strict=False)
+    )
+    data = dataclasses.replace(data, training=(), curves=(), classes=names, bars=bars)
+    for svg in plots.write_plots(tmp_path / "plots", data).values():
+        texts = ["".join(t.itertext()) for t in ET.fromstring(svg).iter(f"{{{plots.SVG}}}text")]
+        counts = "|".join(texts)
+        for name in (r"$\frac{x$", "a <b> & $c$", "_日本語  ", "long long long long long lo…"):
+            assert name in counts
+
+
+def test_matplotlib_is_imported_when_a_page_is_written():
+    code = "import sys, semvad_jax.run, semvad_jax.studies; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_curves_are_those_of_scikit_learn(judged):
@@ -221,9 +310,10 @@ def test_one_seed_has_neither_sd_nor_interval(place, tmp_path):
     html = html_of(tmp_path / "mil")
     body = html[html.index("<main>") :]
     assert "±" not in body and 'class="band"' not in body and 'class="seed"' not in body
+    assert 'class="mean"' in body
     assert "one seed has no SD and no interval" in body and "too few seeds" in body
     assert "Expected best" not in body and 'id="confusion"' not in body
-    assert "1 seed<" in html and 'class="sd"' not in body
+    assert "1 seed<" in html
 
 
 def test_resuming_a_finished_run_writes_the_page_again(trained, place):
@@ -250,21 +340,22 @@ def test_the_weights_shown_are_those_named(
     assert areas == pytest.approx(values, abs=0.005)
 
 
-def test_plots_are_written_where_matplotlib_is(trained, judged, tmp_path, monkeypatch, restored):
-    pytest.importorskip("matplotlib", reason="needs the extra report")
-    monkeypatch.setattr(run_page.plots, "available", lambda: False)
-    without = written(tmp_path, trained, restored)
-    assert not (tmp_path / "plots").exists() and "install the extra" in without
-    monkeypatch.undo()
-    assert 'href="plots/"' in written(tmp_path, trained, restored)
+def test_plots_are_those_of_the_page(trained, tmp_path, restored):
+    html = written(tmp_path, trained, restored)
+    assert 'href="plots/"' in html
     names = "training_test training_val training_loss roc pr classes confusion".split()
     files = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert {file.name for file in (tmp_path / "plots").iterdir()} == files
-    before = (tmp_path / "plots" / "roc.svg").read_bytes()
-    assert ET.fromstring(before).tag.endswith("svg") and b"binary head" in before
-    assert (tmp_path / "plots" / "roc.png").read_bytes().startswith(b"\x89PNG")
-    written(tmp_path, trained, restored)
-    assert (tmp_path / "plots" / "roc.svg").read_bytes() == before
+    before = {file.name: file.read_bytes() for file in (tmp_path / "plots").iterdir()}
+    for name in names:
+        root = ET.fromstring(before[f"{name}.svg"])
+        assert root.tag.endswith("svg")
+        for path in root.iter(f"{{{plots.SVG}}}path"):
+            assert path.get("d").split() in [d.split() for d in re.findall(r' d="([^"]*)"', html)]
+        assert before[f"{name}.png"].startswith(b"\x89PNG")
+    assert b">binary head<" in before["roc.svg"] and ">binary head<" in html
+    assert written(tmp_path, trained, restored) == html
+    assert {file.name: file.read_bytes() for file in (tmp_path / "plots").iterdir()} == before
 
 
 def written(folder, run, restored):
@@ -275,49 +366,64 @@ def written(folder, run, restored):
     return html_of(folder)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 100, [0, 20, 40, 60, 80, 100]),
-        (0.31, 0.58, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6]),
-        (38.2, 51, [35, 40, 45, 50, 55]),
-        (0.1, 0.3, [0.1, 0.15, 0.2, 0.25, 0.3]),
-    ],
-)
-def test_ticks(low, high, expected):
-    assert run_page.ticks(low, high) == pytest.approx(expected)
-    assert len(run_page.ticks(high, high)) > 1  # a curve that does not move
-
-
-@pytest.fixture
-def large(judged, trained, tmp_path):
-    """A page with many classes, long names, captions that look like HTML."""
+@pytest.fixture(scope="module")
+def data(judged, trained):
     videos, scores = judged
-    pairs = [(9, 9), (234, 234), (42, 42)]
-    data = run_data.run_data(trained, pairs, videos, scores, "last", "class")
+    return run_data.run_data(trained, PAIRS, videos, scores, "last", "class")
+
+
+@pytest.fixture(scope="module")
+def pictures(data, place):
+    (place / "large").mkdir()
+    return plots.write_plots(place / "large" / "plots", data)
+
+
+@pytest.fixture(scope="module")
+def large(data, pictures, trained, place):
+    """A page with many classes, long names, captions that look like HTML."""
     moment = dataclasses.replace(
         data.misses[0], video="a_long_name_" * 9, captions=("</p><script>x</script> & <b>",)
     )
     data = dataclasses.replace(data, misses=(moment, *data.misses[1:]))
-    html = run_page.render(data, summary_of(trained), drawn=True)
-    (tmp_path / "report.html").write_text(html, encoding="utf-8")
-    return SimpleNamespace(path=tmp_path / "report.html", data=data)
+    html = run_page.render(data, summary_of(trained), pictures)
+    path = place / "large" / "report.html"
+    path.write_text(html, encoding="utf-8")
+    return SimpleNamespace(path=path, data=data)
 
 
 def test_the_page_opens_and_shows_what_is_there(opened, large):
     page = opened(large.path)  # which fails on complaints and on requests of a network
     assert "3 seeds" in page.inner_text("h1") and page.locator("script").count() == 0
-    assert page.locator("svg path.mean").count() == 9 and page.locator("svg path.band").count() == 4
-    assert page.locator("svg path.seed").count() == 15
+    for role, count in (("mean", 9), ("band", 4), ("seed", 15), ("bar", 9), ("cell", 100)):
+        assert page.locator(f"svg g.{role} > path").count() == count, role
     row = page.locator("table[aria-labelledby=misses] tbody tr").first.inner_text()
     assert "</p><script>x</script> & <b>" in row and f"{large.data.misses[0].score:.3f}" in row
-    bar = page.locator(".track").first
-    mean = np.mean(large.data.bars[0].auc)
-    width = bar.locator(".mean").bounding_box()["width"] / bar.bounding_box()["width"]
-    assert width == pytest.approx(mean, abs=0.01)
-    told = page.locator(".confusion tbody tr").nth(0).locator("td").all_inner_texts()
-    counts = [0 if text == "·" else float(text) for text in told]
+    (row,) = (r for r in page.locator("table[aria-labelledby=bars] tbody tr").all()[:1])
+    auc = 100 * np.array(large.data.bars[0].auc)
+    texts = row.locator("td").all_inner_texts()
+    assert numbers(texts[1]) == pytest.approx([auc.mean(), auc.std(ddof=1)], abs=0.00501)
+    page.locator("summary").last.click()
+    texts = page.locator(".confusion tbody tr").nth(0).locator("td").all_inner_texts()
+    counts = [0 if text == "·" else float(text) for text in texts]
     assert counts == pytest.approx(large.data.confusion[0], abs=0.0501)
+
+
+REFERENCES = """() => {
+  const ids = [...document.querySelectorAll("[id]")].map(element => element.id), lost = [];
+  for (const element of document.querySelectorAll("svg *"))
+    for (const { value } of element.attributes)
+      for (const [, id] of value.matchAll(/(?:^|url\\()#([^)]+)/g))
+        if (!element.ownerSVGElement.contains(document.getElementById(id))) lost.push(id);
+  return [ids.length - new Set(ids).size, lost, ids.length];
+}"""
+
+
+def test_drawings_on_one_page_do_not_share_ids(opened, large):
+    page = opened(large.path)
+    repeated, lost, ids = page.evaluate(REFERENCES)
+    assert (repeated, lost) == (0, []) and ids > 300
+    assert page.evaluate("getComputedStyle(document.querySelector('#roc-mean-0 path')).clipPath")
+    assert page.evaluate("getComputedStyle(document.querySelector('h1')).strokeLinejoin") == "miter"
 
 
 def test_everything_is_reached_by_keyboard(opened, large):
@@ -329,7 +435,7 @@ def test_everything_is_reached_by_keyboard(opened, large):
         reached.append(page.evaluate("document.activeElement.outerHTML.slice(0, 300)"))
         outline = "getComputedStyle(document.activeElement).outlineStyle"
         assert page.evaluate(outline) == "solid"
-    assert len(set(reached)) == expected and sum("<summary" in tag for tag in reached) == 5
+    assert len(set(reached)) == expected and sum("<summary" in tag for tag in reached) == 6
     confusion = page.locator(".scroll[aria-labelledby=confusion]")
     confusion.focus()
     page.keyboard.press("ArrowRight")
@@ -353,16 +459,18 @@ def test_all_text_has_the_contrast_of_wcag_aa(opened, large):
     found = page.evaluate(test_video_page.CONTRASTS)
     assert len(found) > 200 and min(ratio for _, ratio in found) >= 4.5
     for part in np.linspace(0, 1, 41):  # every shade that a cell can have
-        (cell, _), _ = run_page._cells(np.array([[part, 1 - part], [0, 0]]))
-        r, g, b = (int(cell["behind"][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        colour, ink = plots.shade(part)
+        r, g, b = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
         light = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in (r, g, b)]
         behind = np.dot([0.2126, 0.7152, 0.0722], light)
-        ratio = 1.05 / (behind + 0.05) if cell["ink"] == "#ffffff" else (behind + 0.05) / 0.05
+        ratio = 1.05 / (behind + 0.05) if ink == "#ffffff" else (behind + 0.05) / 0.05
         assert ratio >= 4.5, part
 
 
 def test_a_print_has_the_figures_and_tables(opened, large):
-    page = opened(large.path)
+    page = opened(large.path, 680)  # A4 without its margins
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 680
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).position") == "static"
     assert not page.is_visible("nav") and not page.is_visible("summary >> nth=0")
     assert page.is_visible(".chart svg >> nth=0") and page.is_visible("table >> nth=0")

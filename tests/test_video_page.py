@@ -182,6 +182,51 @@ def test_events_are_listed_and_jumped_to(opened, video, tmp_path):
     assert f"{len(found)} events" in page.inner_text("header")
 
 
+def stairs(page, path):
+    """The heights of a staircase on the page, as scores, from left to right."""
+    heights = re.findall(r"(?:M\S+ |V)([\d.]+)", page.get_attribute(path, "d"))
+    return 1 - np.array(heights, float)[1:] / video_page.HEIGHT
+
+
+def test_line_band_and_classes_are_those_of_scores_csv(opened, tmp_path):
+    path = write(tmp_path / "page", scored(40))
+    page, rows = opened(path), rows_of(path)
+    mean, sd = (np.array([float(r[k]) for r in rows]) for k in ("score_mean", "score_sd"))
+    assert stairs(page, "#mean") == pytest.approx(mean, abs=1e-4)
+    band = stairs(page, "#band")
+    assert band[:40] == pytest.approx(np.minimum(mean + sd, 1), abs=1e-4)
+    assert band[-40:][::-1] == pytest.approx(np.maximum(mean - sd, 0), abs=1e-4)
+    threshold = page.get_attribute("#threshold", "d")
+    assert threshold == f"M0 {video_page.HEIGHT / 2:.2f}H{video_page.WIDTH}"
+    lane = page.locator(".lane svg g")
+    names = page.locator(".legend li").all_inner_texts()[3:]
+    assert lane.count() == len(names) == len({r["class"] for r in rows})
+    fills = {}  # of each snippet
+    for group in lane.all():
+        for rect in group.locator("rect").all():
+            x, width = (float(rect.get_attribute(a)[:-1]) * 40 / 100 for a in ("x", "width"))
+            for t in range(round(x), round(x + width)):
+                fills[t] = group.get_attribute("fill")
+    looks = video_page._looks(scored(40), [])
+    assert fills == {t: f"url(#look-{looks[r['class']].id})" for t, r in enumerate(rows)}
+
+
+def test_the_mean_lies_on_top_and_is_the_thickest_line(opened, tmp_path):
+    page = opened(write(tmp_path / "page", scored()))
+    drawn = "[...document.querySelectorAll('#drawing > path')].map(p => p.id)"
+    assert page.evaluate(drawn) == ["", "band", "threshold", "mean"]
+    of = "name => getComputedStyle(document.querySelector(name))"
+    width = {
+        name: float(page.evaluate(f"({of})('{name}').strokeWidth").removesuffix("px"))
+        for name in ("#mean", "#threshold", "#band")
+    }
+    assert width["#mean"] > 1.5 * width["#threshold"] >= 1.5 * width["#band"]
+    layers = [page.evaluate(f"({of})('{name}').zIndex") for name in ("#drawing", "#cursor")]
+    assert layers == ["1", "auto"]  # the cursor is below
+    colours = {page.evaluate(f"({of})('{name}').stroke") for name in width}
+    assert len(colours) == 3 and page.locator("#slider > :not(#drawing) #band").count() == 0
+
+
 def test_ground_truth_where_it_is_known(opened, tmp_path):
     for truth, text in (
         (TRUTH, "Riot 0:02.0 – 0:06.0."),
@@ -190,7 +235,7 @@ def test_ground_truth_where_it_is_known(opened, tmp_path):
     ):
         page = opened(write(tmp_path / "page", scored(truth=truth)))
         assert text in page.inner_text("main")
-        assert page.locator(".lane").count() == 2 * (1 + (truth is not None))
+        assert page.locator(".lane").count() == 2 * (2 + (truth is not None))  # class, events
 
 
 def test_names_and_captions_are_text_whatever_they_hold(opened, tmp_path):
@@ -318,8 +363,10 @@ def test_nothing_sticks_out_on_a_phone(opened, video, tmp_path, width):
 
 
 def test_a_print_has_the_timeline_and_the_events_but_no_controls(opened, video, tmp_path):
-    page = opened(write(tmp_path / "page", scored(), video))
+    page = opened(write(tmp_path / "page", scored(), video), 680)
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 680
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).position") == "static"
     assert not page.is_visible("video") and not page.is_visible("#now")
     assert page.is_visible("#slider svg") and page.is_visible("table")
 

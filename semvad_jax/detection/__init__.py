@@ -1,1 +1,1 @@
-"""A run used on videos: scores, events, and a page for each."""
+"""A trained run used on videos: scores, events, and a page for each video."""

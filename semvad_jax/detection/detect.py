@@ -1,5 +1,7 @@
-"""A store's videos scored by every seed of a run: scores.csv, events.json and report.html per
-video.
+"""Detection: a store's videos are scored by every seed of a run, and each video gets a folder with
+scores.csv, events.json and report.html.
+
+All that is written of a video is made from one `Timeline`, see timeline.py.
 """
 
 import csv
@@ -16,16 +18,19 @@ from semvad_jax import seeds
 from semvad_jax.config import Config
 from semvad_jax.detection import events
 from semvad_jax.detection import page as video_page
-from semvad_jax.detection.events import Event, Origin
-from semvad_jax.detection.timeline import Timeline, written
+from semvad_jax.detection.events import Event, KeptThresholds, Origin
+from semvad_jax.detection.timeline import DECIMALS, Timeline, written
 from semvad_jax.evaluate import Scores, Videos
-from semvad_jax.files import BadInput, write
+from semvad_jax.files import BadInput, read_json, replacing, require, write
 from semvad_jax.store import Store, Video
 from semvad_jax.types import Frozen
 
 THRESHOLDS = "thresholds.json"  # in RUN/checkpoint
+DAMAGED = (
+    "is damaged: it does not hold a run's thresholds; main.py --config … --resume writes it again"
+)
 PRODUCERS = ("visual", "captions", "text")
-# What a producer says of the files it read; other videos come from other files.
+# What a producer says of the files it read. Other videos come from other files, so it may differ.
 OF_FILES = ("file", "files", "sha256", "sha256_of_names_and_sizes")
 OF_FILES += ("repeated_last_captions", "videos_with_one_crop")
 HEAD = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
@@ -33,17 +38,28 @@ CONFIDENCE = "the mean over the event's snippets of the score's mean over seeds"
 
 
 def head(cfg: Config) -> str:
-    """The head whose scores are written: `eval.select_head`, the binary one where that is `max`."""
+    """The head whose scores are written: `eval.select_head`, or the binary head where that is
+    `max`, which is no score.
+    """
     return "class" if cfg.eval.select_head == "class" else "binary"
 
 
-def origin(run: Path, cfg: Config, count: int, given: float | None) -> Origin:
-    """What scores: `count` seeds of RUN, and the given threshold, the run's own, or a half."""
-    path = run / "checkpoint" / THRESHOLDS
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    chosen = head(cfg)
-    threshold = events.threshold(chosen, kept, given)
-    return Origin(str(run), cfg.model.name, count, chosen, threshold)
+def origin(run: Path, cfg: Config, seed_count: int, threshold: float | None) -> Origin:
+    """Who scores: `seed_count` seeds of RUN by one head, and from which score on a snippet is an
+    event: `threshold` where the user gives one, else the run's own, else a half.
+
+    Raises BadInput where the run's checkpoint/thresholds.json is damaged.
+    """
+    path, scored_by = run / "checkpoint" / THRESHOLDS, head(cfg)
+    kept = read_json(path, KeptThresholds, DAMAGED) if path.is_file() else None
+    require(kept is None or scored_by in kept, f"{path} {DAMAGED}")
+    return Origin(
+        run=str(run),
+        model=cfg.model.name,
+        seeds=seed_count,
+        head=scored_by,
+        threshold=events.threshold(scored_by, kept, threshold),
+    )
 
 
 def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> None:
@@ -55,14 +71,15 @@ def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> Non
     normal = np.flatnonzero(videos.val_abnormal == 0) + len(videos.test)
     if len(normal):
         means = {
-            name: [_mean([s.head(name)[i] for s in scores]) for i in normal]
+            name: [_mean_over_seeds([s.head(name)[i] for s in scores]) for i in normal]
             for name in scores[0].heads()
         }
         write(run / "checkpoint" / THRESHOLDS, json.dumps(events.chosen_thresholds(means)))
 
 
-def _mean(of_seeds: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack(of_seeds).mean(axis=0, dtype=np.float64)
+def _mean_over_seeds(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of an array of each seed, all of one shape, in float64."""
+    return np.stack(arrays).mean(axis=0, dtype=np.float64)
 
 
 def check_store(cfg: Config, store: Store) -> None:
@@ -79,16 +96,21 @@ def check_store(cfg: Config, store: Store) -> None:
 
 
 def check_producers(run: Path, producers: Mapping[str, Any], store: Store) -> None:
-    """Raises BadInput where features were made by others than those the run was trained on."""
-    for kind in PRODUCERS:
-        ours, others = (of.get(kind) or {} for of in (producers, store.info["producers"]))
-        for name in dict.fromkeys([*ours, *others]):
-            if name not in OF_FILES and ours.get(name) != others.get(name):
-                raise BadInput(
-                    f"the store at {store.path} has {kind}.{name} {_short(others.get(name))}, but "
-                    f"{run} was trained on {_short(ours.get(name))}; "
-                    "make the store with the producers that the run's checkpoint/meta.json names"
-                )
+    """Raises BadInput where the store's features were made by other producers than `producers`,
+    those that RUN was trained on.
+    """
+    for stage in PRODUCERS:
+        trained_on = producers.get(stage) or {}
+        in_store = store.info["producers"].get(stage) or {}
+        for setting in dict.fromkeys([*trained_on, *in_store]):
+            if setting in OF_FILES or trained_on.get(setting) == in_store.get(setting):
+                continue
+            raise BadInput(
+                f"the store at {store.path} has {stage}.{setting} "
+                f"{_short(in_store.get(setting))}, but {run} was trained on "
+                f"{_short(trained_on.get(setting))}; "
+                "make the store with the producers that the run's checkpoint/meta.json names"
+            )
 
 
 def _short(value: Any) -> str:
@@ -101,16 +123,17 @@ def detect(
     frozen: Frozen,
     params: PyTree,
     store: Store,
-    by: Origin,
+    origin: Origin,
     out: Path,
     files: Mapping[str, Path],
 ) -> list[Path]:
     """Writes OUT/<video>/ scores.csv, events.json and report.html for every readable video of the
-    store, from weights stacked over seeds; returns these folders.
+    store, and returns these folders.
 
-    Mean and sample SD are over seeds (no SD for one); the class is the largest mean probability.
-    `files` are those of the store's videos that are at hand, by name. Raises BadInput where the
-    features do not fit.
+    `params` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class of
+    a snippet is the one with the largest mean probability. `files` are those of the store's videos
+    that are at hand, by the video's name. Raises BadInput where the features do not fit the model,
+    and where no video is readable.
     """
     check_store(cfg, store)
     videos = [i for i, v in enumerate(store.videos) if v.error is None and v.snippets > 0]
@@ -120,18 +143,18 @@ def detect(
         )
     scores = seeds.score_videos(cfg, frozen, params, store, videos)
     folders = []
-    for place, i in enumerate(videos):
-        anomaly = np.stack([s.head(by.head)[place] for s in scores]).astype(np.float64)
-        classes = [s.classes[place] for s in scores if s.classes is not None]
-        timeline = _timeline(cfg, store, i, anomaly, _mean(classes) if classes else None)
+    for position, i in enumerate(videos):
+        anomaly = np.stack([s.head(origin.head)[position] for s in scores]).astype(np.float64)
+        classes = [s.classes[position] for s in scores if s.classes is not None]
+        timeline = _timeline(cfg, store, i, anomaly, _mean_over_seeds(classes) if classes else None)
         folder = out / timeline.video.replace("/", "__")
         folder.mkdir(parents=True, exist_ok=True)
-        found = events.events(timeline, by.threshold.value)
+        above = events.events(timeline, origin.threshold.value)
         _write_scores(folder / "scores.csv", timeline)
-        write(folder / "events.json", _events_json(timeline, found, by))
+        write(folder / "events.json", _events_json(timeline, above, origin))
         file = files.get(timeline.video)
         address = video_page.address(file, folder) if file else None
-        write(folder / "report.html", video_page.render(timeline, found, by, address))
+        write(folder / "report.html", video_page.render(timeline, above, origin, address))
         folders.append(folder)
     return folders
 
@@ -143,6 +166,9 @@ def _timeline(
     anomaly: Float[np.ndarray, "S n"],
     classes: Float[np.ndarray, "n C"] | None,
 ) -> Timeline:
+    """The store's video `i` from its n snippets' anomaly scores, a row a seed, and the mean over
+    seeds of their class probabilities; None without a class head.
+    """
     video = store.videos[i]
     return Timeline(
         video=video.video,
@@ -158,35 +184,52 @@ def _timeline(
 
 
 def _truth(video: Video, normal: str) -> tuple[tuple[str, int, int], ...] | None:
-    """Known of test videos that have intervals or are normal; train videos have labels alone."""
+    """Where anomalies are: known of test videos that have intervals or are normal, else None. Train
+    videos have labels alone.
+    """
     known = video.split == "test" and (video.intervals or normal in video.labels)
     return video.intervals if known else None
 
 
 def _write_scores(path: Path, timeline: Timeline) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    """Writes scores.csv, a row a snippet; the SD's cells are empty for one seed."""
+    seconds = [f"{second:.3f}" for second in timeline.seconds]
+    means = _digits(timeline.mean)
+    sds = [""] * timeline.snippets if timeline.sd is None else _digits(timeline.sd)
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow([*HEAD.split(","), *timeline.classes, "caption"])
-        seconds = [f"{second:.3f}" for second in timeline.seconds]
-        sds = [""] * timeline.snippets if timeline.sd is None else _digits(timeline.sd)
-        for t, (mean, sd) in enumerate(zip(_digits(timeline.mean), sds, strict=True)):
-            frames = int(timeline.edges[t]), int(timeline.edges[t + 1])
-            row = [t, *frames, *seconds[t : t + 2], mean, sd, timeline.named[t]]
-            rows.writerow([*row, *_digits(timeline.probabilities[t]), timeline.captions[t]])
-    temporary.replace(path)
+        for t in range(timeline.snippets):
+            rows.writerow(
+                [
+                    t,
+                    int(timeline.edges[t]),
+                    int(timeline.edges[t + 1]),
+                    seconds[t],
+                    seconds[t + 1],
+                    means[t],
+                    sds[t],
+                    timeline.named[t],
+                    *_digits(timeline.probabilities[t]),
+                    timeline.captions[t],
+                ]
+            )
 
 
 def _digits(values: np.ndarray) -> list[str]:
-    return [f"{value:.6f}" for value in values]
+    return [f"{value:.{DECIMALS}f}" for value in values]
 
 
-def _events_json(timeline: Timeline, found: Sequence[Event], by: Origin) -> str:
-    rows = [dataclasses.asdict(event) for event in found]
-    told = {
+def _events_json(timeline: Timeline, events: Sequence[Event], origin: Origin) -> str:
+    """The text of events.json, where an event's `label` is called "class"."""
+    rows = []
+    for event in events:
+        row = dataclasses.asdict(event)
+        rows.append({"class" if name == "label" else name: value for name, value in row.items()})
+    content = {
         "video": timeline.video,
-        **dataclasses.asdict(by),
+        **dataclasses.asdict(origin),
         "confidence": CONFIDENCE,
-        "events": [{"class" if k == "label" else k: v for k, v in row.items()} for row in rows],
+        "events": rows,
     }
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

@@ -7,7 +7,7 @@ never on test videos.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -17,9 +17,24 @@ FALSE_ALARM_RATE = 0.05  # at most this share of normal snippets lies above the 
 UNCHOSEN = 0.5  # where a run has nothing to choose a threshold on
 
 
+# RUN/checkpoint/thresholds.json: which scores were looked at, and each head's threshold
+KeptThresholds = TypedDict(
+    "KeptThresholds",
+    {
+        "false_alarm_rate": float,
+        "normal_videos": int,
+        "normal_snippets": int,
+        "binary": float,
+        "class": NotRequired[float],  # where the model has a class head
+    },
+)
+
+
 @dataclass(frozen=True)
 class Threshold:
-    """A snippet is in an event where its mean score is above `value`; `source` tells why there."""
+    """A snippet is in an event where its mean score is above `value`; `source` says in words where
+    that value comes from.
+    """
 
     value: float
     source: str
@@ -27,7 +42,9 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which run scores, with which of its heads, and how high a score makes an event."""
+    """Which run scores (its directory and its model), with how many seeds and by which head, and
+    how high a score makes an event.
+    """
 
     run: str
     model: str
@@ -38,9 +55,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Event:
-    """A run of snippets above the threshold; frames and snippets half-open.
+    """Neighbouring snippets whose scores are all above the threshold. Seconds, frames and snippets
+    are half-open intervals.
 
-    `label` is the anomaly class with the largest mean probability over the run and
+    `label` is the anomaly class with the largest mean probability over these snippets and
     `class_probability` that mean, both None without a class head; `confidence` is the mean score.
     """
 
@@ -57,29 +75,37 @@ class Event:
 
 
 def lowest_threshold(normal: np.ndarray, rate: float) -> float:
-    """The smallest value that at most `rate` of the scores of normal snippets, [N], exceed."""
+    """The smallest of the scores of normal snippets, [N], that at most a share `rate` of them
+    exceeds.
+    """
     falling = np.sort(normal)[::-1]
-    # the nudge: 0.05 · 20 must be one snippet whatever the binary digits of 0.05
+    # 1e-9 is added so that 0.05 · 20 is one snippet whatever the binary digits of 0.05
     return float(falling[min(math.floor(rate * len(falling) + 1e-9), len(falling) - 1)])
 
 
-def chosen_thresholds(scores: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Any]:
-    """What a run keeps: a threshold for each head from its mean scores, [n] a normal val video."""
+def chosen_thresholds(scores: Mapping[str, Sequence[np.ndarray]]) -> KeptThresholds:
+    """What a run keeps: a threshold for each head.
+
+    `scores` holds for each head one array a normal val video: the mean over seeds of the scores of
+    its n snippets, [n].
+    """
     videos = next(iter(scores.values()))
-    kept: dict[str, Any] = {
+    kept = {
         "false_alarm_rate": FALSE_ALARM_RATE,
         "normal_videos": len(videos),
         "normal_snippets": sum(map(len, videos)),
     }
-    for head, found in scores.items():
-        kept[head] = lowest_threshold(written(np.concatenate(found)), FALSE_ALARM_RATE)
-    return kept
+    for head, of_videos in scores.items():
+        kept[head] = lowest_threshold(written(np.concatenate(of_videos)), FALSE_ALARM_RATE)
+    return cast(KeptThresholds, kept)
 
 
-def threshold(head: str, kept: Mapping[str, Any] | None, given: float | None) -> Threshold:
-    """The given threshold, else the one that a run keeps for the head, else a half."""
-    if given is not None:
-        return Threshold(given, "given with --threshold")
+def threshold(head: str, kept: KeptThresholds | None, by_user: float | None) -> Threshold:
+    """The user's threshold where there is one, else the one that a run keeps for the head, else a
+    half.
+    """
+    if by_user is not None:
+        return Threshold(by_user, "given with --threshold")
     if kept is None:
         return Threshold(
             UNCHOSEN,
@@ -95,13 +121,15 @@ def threshold(head: str, kept: Mapping[str, Any] | None, given: float | None) ->
 
 
 def events(timeline: Timeline, above: float) -> list[Event]:
-    """The maximal runs of snippets whose mean score is above a threshold."""
+    """The longest runs of neighbouring snippets whose mean scores are all above a threshold."""
     marks = np.concatenate([[0], timeline.mean > above, [0]]).astype(int)
-    turns = np.flatnonzero(np.diff(marks)).tolist()
-    return [_event(timeline, a, b) for a, b in zip(turns[::2], turns[1::2], strict=True)]
+    changes = np.diff(marks)
+    starts, ends = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
+    return [_event(timeline, int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
 
 
 def _event(timeline: Timeline, start: int, end: int) -> Event:
+    """The event of the snippets from `start` until before `end`."""
     label = probability = None
     if timeline.classes:
         anomalies = timeline.probabilities[start:end, 1:].mean(axis=0)

@@ -1,7 +1,7 @@
-"""One video as all seeds see it, in the digits that are written.
+"""One video as all seeds of a run see it, in the digits that are written.
 
 scores.csv, events.json and the page are made from the same rounded numbers, so that whoever
-computes from scores.csv arrives at the events and the page.
+computes events from scores.csv arrives at those of events.json and of the page.
 """
 
 from collections.abc import Sequence
@@ -24,17 +24,18 @@ class Timeline:
     """
 
     video: str
-    edges: np.ndarray  # [n + 1] frame boundaries of the snippets
+    edges: np.ndarray  # [n + 1] boundaries of the snippets in frames
     fps: float
     mean: np.ndarray  # [n]
     sd: np.ndarray | None  # [n]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # C names
     probabilities: np.ndarray  # [n, C]
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # n texts
     truth: tuple[tuple[str, int, int], ...] | None
 
     @property
     def snippets(self) -> int:
+        """n."""
         return len(self.mean)
 
     @cached_property
@@ -51,7 +52,7 @@ class Timeline:
 
 
 def written(values: np.ndarray) -> np.ndarray:
-    """Numbers as they stand in a file."""
+    """The same array of numbers, rounded as they stand in a file."""
     digits = [float(f"{x:.{DECIMALS}f}") for x in values.ravel()]
     return np.array(digits).reshape(values.shape)
 

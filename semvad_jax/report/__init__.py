@@ -1,1 +1,1 @@
-"""What a run found, told: summary and tables, curves, drawings, the page of a run."""
+"""What a run found: its summary and tables, curves, drawings, and its page."""

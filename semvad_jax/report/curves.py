@@ -1,11 +1,12 @@
-"""What a run's page and plots show, as plain numbers: seed curves, ROC and PR, classes, the worst.
+"""What a run's page and drawings show, as plain numbers: training curves, ROC and PR, the result of
+each class, the confusion of classes, and the worst errors.
 
-Curves are exact (every score is a threshold, snippets weigh as many frames as they have) and
-averaged over seeds vertically: ROC at the same share of false alarms, PR at the same recall.
+ROC and PR curves are exact: every score is a threshold, and a snippet weighs as many frames as it
+has. They are averaged over seeds vertically: ROC at the same share of false alarms, PR at the same
+recall.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import numpy as np
 from jaxtyping import Float
 
 from semvad_jax.evaluate import Scores, Videos, frame_truth
-from semvad_jax.metrics import frame_auc
+from semvad_jax.files import json_lines
+from semvad_jax.metrics import MetricName, frame_auc
 from semvad_jax.report.worst import Moment, Worst
 
-GRID = np.linspace(0, 1, 201)
+GRID = np.linspace(0, 1, 201)  # where ROC and PR are computed
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One quantity of every seed over the same places; NaN where a seed had stopped."""
+    """One quantity of every seed, a row each, at the same G places; NaN once a seed has stopped."""
 
     name: str
     x: Float[np.ndarray, " G"]
@@ -29,19 +31,23 @@ class Line:
 
     @property
     def mean(self) -> Float[np.ndarray, " G"]:
-        """NaN where a seed is missing: a mean over those that go on is another quantity."""
+        """The mean over seeds. It is NaN where a seed is missing: a mean over those that go on is
+        another quantity.
+        """
         return self.values.mean(axis=0)
 
     @property
     def sd(self) -> Float[np.ndarray, " G"] | None:
-        """Sample SD over seeds, None for one."""
+        """Sample SD over seeds; None for one seed."""
         return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """Lines over common axes. `square`: both from 0 to 100 %, with bands of ± SD; else every seed
-    is drawn. `chance`: the height, left and right, of scores that know nothing.
+    """Lines over common axes.
+
+    `square`: both axes go from 0 to 100 %, and lines have a band of ± SD; else every seed is drawn.
+    `chance`: the height, at the left and at the right, of the line of scores that know nothing.
     """
 
     name: str
@@ -64,7 +70,11 @@ class ClassResult:
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """The page's numbers; `head` gives the bars and the moments, `selection` says which weights."""
+    """The numbers of a run's page, by the weights of one selection (last, val or test).
+
+    `head` is the one by which the classes are judged and the worst errors looked for; `metric` is
+    the one that selects weights.
+    """
 
     selection: str
     head: str
@@ -73,7 +83,7 @@ class RunData:
     training: tuple[Panel, ...]
     curves: tuple[Panel, ...]
     bars: tuple[ClassResult, ...]
-    confusion: Float[np.ndarray, "C C"] | None  # videos: label, then what was said
+    confusion: Float[np.ndarray, "C C"] | None  # numbers of videos, by label and by what was said
     false_alarms: tuple[Moment, ...]
     misses: tuple[Moment, ...]
 
@@ -86,7 +96,10 @@ def run_data(
     selection: str,
     head: str,
 ) -> RunData:
-    """The data of a run with these (weight seed, data seed) and these scores of its test videos."""
+    """The numbers of the run at RUN, whose seeds are the `pairs` of (weight seed, data seed).
+
+    `scores` are those of the test videos, an entry a seed in the order of `pairs`.
+    """
     worst = Worst(videos, scores, head)
     return RunData(
         selection=selection,
@@ -103,19 +116,25 @@ def run_data(
 
 
 def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple[Panel, ...]:
-    """The selecting metric of test and of val, in per cent, and the loss, against the step."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
+    """The curves of metrics.jsonl: the selecting metric of the test and of the val videos, in per
+    cent, and the loss, against the step.
+    """
+    rows = [row for _, row in json_lines(path)]
+    evaluations = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
     steps = sorted({row["step"] for row in rows})
 
     def line(name: str, key: str, scale: float) -> Line:
-        values = [[found.get((s, *pair), {}).get(key, np.nan) for s in steps] for pair in pairs]
+        """The values times `scale` that stand under `key`, NaN where a seed has no line."""
+        values = [
+            [evaluations.get((step, *pair), {}).get(key, np.nan) for step in steps]
+            for pair in pairs
+        ]
         return Line(name, np.array(steps, float), scale * np.array(values, float))
 
     panels = []
     for part, title in (("test", "Test videos, frame level"), ("val", "Val videos, video level")):
-        keys = [(head, f"{part}/{head}/{metric}") for head in ("binary", "class")]
-        lines = [line(f"{head} head", key, 100) for head, key in keys if key in rows[0]]
+        names = [MetricName(part, head, metric) for head in ("binary", "class")]
+        lines = [line(f"{n.head} head", str(n), 100) for n in names if str(n) in rows[0]]
         if lines:
             label = f"{metric.upper()}, %"
             panels.append(Panel(f"training_{part}", title, "step", label, tuple(lines)))
@@ -124,7 +143,9 @@ def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple
 
 
 def curves(videos: Videos, scores: Sequence[Scores]) -> tuple[Panel, Panel]:
-    """ROC and PR of every head over the frames of the test videos, in per cent."""
+    """ROC and PR of every head over the frames of the test videos, in per cent; `scores` has an
+    entry a seed.
+    """
     positive, frames = videos.truth.positive, videos.truth.frames
     lines: dict[str, list[Line]] = {"roc": [], "pr": []}
     for head in scores[0].heads():
@@ -158,46 +179,53 @@ def curves(videos: Videos, scores: Sequence[Scores]) -> tuple[Panel, Panel]:
 def roc(
     scores: np.ndarray, positive: np.ndarray, frames: np.ndarray, at: Float[np.ndarray, " G"]
 ) -> Float[np.ndarray, " G"]:
-    """The share of anomalous frames found where `at` of the normal ones are false alarms, straight
-    between thresholds. Snippets [N] as in `metrics.frame_auc`, which is its area.
+    """The share of the anomalous frames above the threshold where the share `at` of the normal ones
+    is above it, in straight lines between thresholds.
+
+    `scores`, `positive` and `frames` are as in `metrics.frame_auc`, which is the area below.
     """
-    found, false = _above(scores, positive, frames)
-    return np.interp(at, np.append(0, false / false[-1]), np.append(0, found / found[-1]))
+    true, false = _above(scores, positive, frames)
+    return np.interp(at, np.append(0, false / false[-1]), np.append(0, true / true[-1]))
 
 
 def precision(
     scores: np.ndarray, positive: np.ndarray, frames: np.ndarray, at: Float[np.ndarray, " G"]
 ) -> Float[np.ndarray, " G"]:
-    """Precision at the highest threshold that finds `at` of the anomalous frames: the staircase
-    whose area is `metrics.frame_ap`.
+    """Precision at the highest threshold above which the share `at` of the anomalous frames is: the
+    staircase whose area is `metrics.frame_ap`.
     """
-    found, false = _above(scores, positive, frames)
-    return (found / (found + false))[np.searchsorted(found / found[-1], at)]
+    true, false = _above(scores, positive, frames)
+    return (true / (true + false))[np.searchsorted(true / true[-1], at)]
 
 
-def _above(scores: np.ndarray, positive: np.ndarray, frames: np.ndarray):
-    """Anomalous and normal frames at and above each distinct score, from the highest down."""
-    distinct_scores, place = np.unique(-scores, return_inverse=True)
-    kinds = positive, frames - positive
-    return (np.cumsum(np.bincount(place, kind, len(distinct_scores))) for kind in kinds)
+def _above(
+    scores: np.ndarray, positive: np.ndarray, frames: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many anomalous and how many normal frames lie at or above each distinct score, from the
+    highest score down.
+    """
+    distinct_scores, rank = np.unique(-scores, return_inverse=True)
+    true = np.bincount(rank, positive, len(distinct_scores))
+    false = np.bincount(rank, frames - positive, len(distinct_scores))
+    return np.cumsum(true), np.cumsum(false)
 
 
 def class_results(videos: Videos, scores: Sequence[Scores], head: str) -> tuple[ClassResult, ...]:
-    """Every anomaly class that test videos have: its videos and the normal ones judged alone. A
-    video of several classes is in each.
+    """The results of every anomaly class that test videos have, judged on its videos and the normal
+    ones alone. A video of several classes counts for each.
     """
     store, by_seed = videos.store, [s.head(head) for s in scores]
     normal, *anomalies = store.classes
     labels = [store.videos[i].labels for i in videos.test]
-    found = []
+    results = []
     for name in anomalies:
-        places = [p for p, of_video in enumerate(labels) if name in of_video or normal in of_video]
-        truth = frame_truth(store, [videos.test[p] for p in places]) if places else None
+        judged = [k for k, of_video in enumerate(labels) if name in of_video or normal in of_video]
+        truth = frame_truth(store, [videos.test[k] for k in judged]) if judged else None
         if truth is not None and 0 < truth.positive.sum() < truth.frames.sum():
-            joined = [np.concatenate([s[p] for p in places]) for s in by_seed]
+            joined = [np.concatenate([of_seed[k] for k in judged]) for of_seed in by_seed]
             auc = [frame_auc(s, truth.positive, truth.frames) for s in joined]
-            found.append(ClassResult(name, sum(name in of_video for of_video in labels), auc))
-    return tuple(found)
+            results.append(ClassResult(name, sum(name in of_video for of_video in labels), auc))
+    return tuple(results)
 
 
 def confusion(videos: Videos, scores: Sequence[Scores]) -> Float[np.ndarray, "C C"] | None:

@@ -9,27 +9,32 @@ from jaxtyping import Int
 from semvad_jax.detection.timeline import distinct
 from semvad_jax.evaluate import Scores, Videos
 
-SHOWN = 8  # of each kind
+SHOWN = 8  # false alarms, and as many misses
 
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """A false alarm or a miss: its seconds, its score as mean and SD over seeds (None for one), and
-    the share of the other kind's snippets that it is on the wrong side of.
+    """A false alarm or a miss.
+
+    `wrong` is, of a false alarm, the share of all anomalous snippets whose scores are lower; of a
+    miss, the share of all normal snippets whose scores are higher.
     """
 
     video: str
-    start: float
+    start: float  # seconds
     end: float
-    score: float
-    sd: float | None
+    score: float  # the mean over seeds
+    sd: float | None  # the sample SD over seeds; None for one seed
     wrong: float
     label: str | None
     captions: tuple[str, ...]
 
 
 class Worst:
-    """All seeds' scores of the test videos by one head, searched for errors."""
+    """All seeds' scores of the test videos by one head, searched for errors.
+
+    `scores` has an entry a seed. Videos are meant by their position among the test videos.
+    """
 
     def __init__(self, videos: Videos, scores: Sequence[Scores], head: str):
         self.videos, self.scores = videos, scores
@@ -43,50 +48,55 @@ class Worst:
         """The highest snippet of each normal video, highest first; `label` is the anomaly class
         that is most probable there, None without a class head.
         """
-        store, found = self.videos.store, []
-        for place, i in enumerate(self.videos.test):
+        store, moments = self.videos.store, []
+        for position, i in enumerate(self.videos.test):
             if store.classes[0] in store.videos[i].labels:
-                t = self.means[place].argmax()
-                wrong = np.mean(self.anomalous < self.means[place][t])
-                found.append(self._moment(place, np.array([t]), float(wrong), self._said(place, t)))
-        return tuple(sorted(found, key=lambda moment: -moment.score)[:SHOWN])
+                t = int(self.means[position].argmax())
+                wrong = float(np.mean(self.anomalous < self.means[position][t]))
+                label = self._anomaly_class(position, t)
+                moments.append(self._moment(position, np.array([t]), wrong, label))
+        return tuple(sorted(moments, key=lambda moment: -moment.score)[:SHOWN])
 
     def misses(self) -> tuple[Moment, ...]:
         """The anomalous intervals, lowest first by the highest score of the snippets they touch;
         `label` is their class.
         """
-        store, found = self.videos.store, []
-        for place, i in enumerate(self.videos.test):
+        store, moments = self.videos.store, []
+        for position, i in enumerate(self.videos.test):
             video = store.videos[i]
             for name, start, end in video.intervals:
                 edges = video.frame_edges
                 touched = np.flatnonzero((edges[1:] > start) & (edges[:-1] < end))
-                wrong = np.mean(self.normal > self.means[place][touched].max())
-                moment = self._moment(place, touched, float(wrong), name)
+                wrong = np.mean(self.normal > self.means[position][touched].max())
+                moment = self._moment(position, touched, float(wrong), name)
                 seconds = {"start": start / video.fps, "end": end / video.fps}
-                found.append(dataclasses.replace(moment, **seconds))
-        return tuple(sorted(found, key=lambda moment: moment.score)[:SHOWN])
+                moments.append(dataclasses.replace(moment, **seconds))
+        return tuple(sorted(moments, key=lambda moment: moment.score)[:SHOWN])
 
     def _moment(
-        self, place: int, snippets: Int[np.ndarray, " _"], wrong: float, label: str | None
+        self, position: int, snippets: Int[np.ndarray, " _"], wrong: float, label: str | None
     ) -> Moment:
-        i = self.videos.test[place]
+        """The moment of neighbouring snippets of a video; its score is the highest of theirs."""
+        i = self.videos.test[position]
         video, texts = self.videos.store.videos[i], self.videos.store.texts(i)
-        best = snippets[self.means[place][snippets].argmax()]
-        rows = self.rows[place][:, best]
+        highest = snippets[self.means[position][snippets].argmax()]
+        of_seeds = self.rows[position][:, highest]
         return Moment(
             video=video.video,
             start=float(video.frame_edges[snippets[0]] / video.fps),
             end=float(video.frame_edges[snippets[-1] + 1] / video.fps),
-            score=float(rows.mean()),
-            sd=float(rows.std(ddof=1)) if len(rows) > 1 else None,
+            score=float(of_seeds.mean()),
+            sd=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
             wrong=wrong,
             label=label,
             captions=distinct([texts[t] for t in snippets] if texts else []),
         )
 
-    def _said(self, place: int, t: int) -> str | None:
-        rows = [s.classes[place][t, 1:] for s in self.scores if s.classes is not None]
+    def _anomaly_class(self, position: int, t: int) -> str | None:
+        """The anomaly class with the largest mean probability in snippet t of a video; None without
+        a class head.
+        """
+        rows = [s.classes[position][t, 1:] for s in self.scores if s.classes is not None]
         if not rows:
             return None
         return self.videos.store.classes[1 + int(np.mean(rows, axis=0).argmax())]
