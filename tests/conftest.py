@@ -1,5 +1,5 @@
-"""Two devices, float32 products, no silent change of types, quick compilation with a cache that test
-runs share, and a torchvision that can be imported.
+"""Two devices, float32 products, no silent change of types, quick compilation with a cache that
+test runs share, and a torchvision that can be imported.
 """
 
 import gc
