@@ -1,4 +1,4 @@
-"""What takes minutes: kills at random moments, Ray's actors, an hour of video."""
+"""What takes long: kills at random moments, Ray's actors, a quarter of an hour of video."""
 
 import os
 import subprocess
@@ -24,13 +24,9 @@ def kill_and_resume(kills, folder):
     print(found.stdout)
 
 
-def test_killed_and_resumed_it_ends_in_the_same_store(ten):
-    kill_and_resume(3, ten)
-
-
 @pytest.mark.slow
-def test_killed_at_many_moments_it_ends_in_the_same_store(ten):
-    kill_and_resume(20, ten)
+def test_killed_at_random_moments_it_ends_in_the_same_store(ten):
+    kill_and_resume(5, ten)  # by hand, as often as one likes: python tests/kill_and_resume.py 20 DIR
 
 
 @pytest.mark.slow
@@ -62,7 +58,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.slow
 def test_memory_of_the_image_stage_stays_flat(tmp_path):
     peaks = []
-    for minutes in (1, 60):
+    for minutes in (1, 15):
         folder = tmp_path / str(minutes)
         (folder / "videos").mkdir(parents=True)
         render(folder / "videos" / "a.mp4", minutes * 600, (144, 192))
