@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import refused, words
-from uca import ABSENT, SHARED
 
 import main
 from semvad_jax import store
@@ -18,6 +16,8 @@ from semvad_jax.studies import captions, cosines, sentences
 from semvad_jax.studies.captions import Pair
 from semvad_jax.studies.find import find_study
 from semvad_jax.studies.sentences import Described, Timed
+from tests.support.command_line import refused, words
+from tests.support.uca import ABSENT, SHARED
 
 ROOT = Path(__file__).parent.parent
 FPS = 10.0

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stores import make_store
 
 from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import run as runs
 from semvad_jax.files import BadInput
+from tests.support.stores import make_store
 
 META = checkpoint.Meta(
     config="ucf",

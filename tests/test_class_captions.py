@@ -5,9 +5,9 @@ import string
 
 import numpy as np
 import pytest
-from class_caption_oracle import Oracle
 
 from featurize.class_captions import caption, class_words, count_words, words
+from tests.support.class_caption_oracle import Oracle
 
 CLASSES = ["Normal", "Fighting", "RoadAccidents"]
 LABELS = ["normal", "fighting", "road accidents"]

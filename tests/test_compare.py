@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
-from stores import make_store
-from test_main import CONFIG
-from test_statistics import written_out
 
 import main
 from semvad_jax import compare, evaluate, statistics, store
@@ -23,6 +20,9 @@ from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
+from tests.support.stores import make_store
+from tests.test_main import CONFIG
+from tests.test_statistics import written_out
 
 RUNS = {
     "semvad": ["--seeds", "9,234,42"],

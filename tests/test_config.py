@@ -111,7 +111,7 @@ def test_a_missing_file_names_the_known_ones():
 
 
 def test_resolve_fills_sizes_and_refuses_other_classes(tmp_path):
-    from stores import make_store
+    from tests.support.stores import make_store
 
     store = make_store(tmp_path / "store")
     cfg = config.resolve(config.load("ucf"), store)

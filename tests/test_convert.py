@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import parity
 import pytest
 
 from semvad_jax import config, losses, train
 from semvad_jax.models import convert
 from semvad_jax.models.layers import unit
 from semvad_jax.types import Batch
+from tests.support import parity
 
 MODELS = {
     "vadclip": ["model.name=vadclip"],

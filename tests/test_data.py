@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stores import make_store
 
 from semvad_jax import config, data
 from semvad_jax.files import BadInput
+from tests.support.stores import make_store
 
 
 def tiny(store, *overrides):

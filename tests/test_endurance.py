@@ -17,7 +17,8 @@ ten, whole = test_operation.ten, test_operation.whole
 
 
 def kill_and_resume(kills, folder):
-    script = [sys.executable, str(ROOT / "tests/kill_and_resume.py"), str(kills), str(folder)]
+    program = ROOT / "tests/support/kill_and_resume.py"
+    script = [sys.executable, str(program), str(kills), str(folder)]
     found = subprocess.run(script, capture_output=True, text=True, timeout=900)
     assert found.returncode == 0, found.stdout + found.stderr
     assert f"{kills} of {kills} identical" in found.stdout
@@ -26,7 +27,7 @@ def kill_and_resume(kills, folder):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_store(ten):
-    kill_and_resume(5, ten)  # by hand, as often as one likes: python tests/kill_and_resume.py 20 DIR
+    kill_and_resume(5, ten)  # the program takes any number by hand
 
 
 @pytest.mark.slow

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from stores import make_store
 
 from semvad_jax import config, data, evaluate, train
 from semvad_jax.metrics import MetricName
 from semvad_jax.types import Batch
+from tests.support.stores import make_store
 
 
 def small(store, *overrides):

@@ -6,12 +6,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
 from semvad_jax import losses
 from semvad_jax.config import Config, LossConfig
 from semvad_jax.types import Batch, Outputs
+from tests import oracle
 
 LN2, LN3, LN5 = np.log([2, 3, 5])
 CFG = Config(loss=LossConfig(text=0.25, sem=0.5))

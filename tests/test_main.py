@@ -11,12 +11,12 @@ import signal
 
 import numpy as np
 import pytest
-from command_line import refused
-from stores import make_store
 
 import main
 from semvad_jax import run as runs
 from semvad_jax import seeds
+from tests.support.command_line import refused
+from tests.support.stores import make_store
 
 LOG_LINE = r"step (\d+) of 9  loss (\d\.\d{4})  auc (\d+\.\d\d)  (\d:\d\d:\d\d) left"
 CONFIG = """

@@ -6,9 +6,6 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from model_cases import config as small
-from model_cases import make_frozen, make_params
-from stores import make_store
 
 import main
 from semvad_jax import data, evaluate, models
@@ -16,6 +13,9 @@ from semvad_jax.config import load, resolve
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import convert
+from tests.support.model_cases import config as small
+from tests.support.model_cases import make_frozen, make_params
+from tests.support.stores import make_store
 
 CASES = {
     "vadclip": ["model.name=vadclip", "model.dim=12", "model.length=16"],

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from command_line import refused
 
 import main
 from semvad_jax import config
@@ -19,6 +18,7 @@ from semvad_jax.statistics import variance_split
 from semvad_jax.studies import numbers, results
 from semvad_jax.studies.numbers import Difference, Line, Measured, StudyFile
 from semvad_jax.studies.study import Figure
+from tests.support.command_line import refused
 
 HEADS = {"binary": (0.8, 0.9), "class": (0.85, 0.88)}
 

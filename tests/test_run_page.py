@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
-from stores import make_store
 
 import main
 from semvad_jax import metrics
@@ -27,6 +26,7 @@ from semvad_jax.report import plots
 from semvad_jax.report.summary import read_summary
 from semvad_jax.report.worst import Worst
 from tests import test_video_page
+from tests.support.stores import make_store
 from tests.test_main import CONFIG, command
 
 browser, opened = test_video_page.browser, test_video_page.opened

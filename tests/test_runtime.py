@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timed_stages
-from command_line import refused, words
-from stores import make_store
 
 import main
 from semvad_jax import config, stopwatch, store
 from semvad_jax.files import BadInput
 from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.studies import runtime, study, timing
+from tests.support import timed_stages
+from tests.support.command_line import refused, words
+from tests.support.stores import make_store
 
 ROOT = Path(__file__).parent.parent
 STUDY = """
@@ -314,9 +314,8 @@ def test_the_demo_with_its_own_video(stand_ins, tmp_path, capsys, monkeypatch):
 def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, capsys):
     """In the processes of the stages too the two names stand for small models."""
     pytest.importorskip("open_clip", reason="needs the extra featurize")
-    import tiny_videollama3
-
     from featurize import clip
+    from tests.support import tiny_videollama3
     from tests.test_clip import register
 
     b16 = register(tmp_path / "b16", "b16", 24)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stores import make_store
 
 from semvad_jax import config, seeds, train
 from semvad_jax.files import BadInput
+from tests.support.stores import make_store
 
 SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8", "train.epochs=1"]
 

@@ -5,9 +5,13 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from model_cases import (
+
+from semvad_jax import losses
+from semvad_jax.models import class_text, semvad
+from semvad_jax.types import Frozen
+from tests import oracle
+from tests.support.model_cases import (
     CONTEXT,
     compiled,
     config,
@@ -22,10 +26,6 @@ from model_cases import (
     same_losses,
     same_outputs,
 )
-
-from semvad_jax import losses
-from semvad_jax.models import class_text, semvad
-from semvad_jax.types import Frozen
 
 UCF = config()
 XD = config(classes=7, layers=3, heads=2, text_weight=1.0, tower=16)

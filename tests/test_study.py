@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import refused, words
 from scipy import stats
-from stores import make_store
 
 import main
 from semvad_jax import config, seeds, statistics, store
 from semvad_jax import run as runs
 from semvad_jax.studies import study, trained
 from semvad_jax.studies.find import find_study
+from tests.support.command_line import refused, words
+from tests.support.stores import make_store
 
 ROOT = Path(__file__).parent.parent
 STUDIES = [  # of trained tables

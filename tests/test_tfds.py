@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets
-from stores import make_store
 
 from featurize import run
 from semvad_jax import store
 from semvad_jax.files import BadInput, json_text
 from semvad_jax.store import Store, Video, tfds
+from tests.support.stores import make_store
 
 CLASSES = ("Normal", "Überfall", "Riot")
 F, Q = 5, 3

@@ -7,10 +7,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from stores import make_store
 
 from semvad_jax import config, data, losses, train
 from semvad_jax.types import Batch
+from tests.support.stores import make_store
 
 torch = pytest.importorskip(
     "torch", reason="torch is not installed; pip install torch to compare the two programs"

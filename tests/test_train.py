@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stores import make_store
 
 from semvad_jax import config, data, train
+from tests.support.stores import make_store
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from command_line import refused
-from stores import make_store
 
 import main
 from semvad_jax import config, data, evaluate, seeds, store
@@ -15,6 +13,8 @@ from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import transfer
 from semvad_jax.studies import study
+from tests.support.command_line import refused
+from tests.support.stores import make_store
 
 CONFIG = """
 from semvad_jax.config import *

@@ -5,7 +5,12 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import pytest
-from model_cases import (
+
+from semvad_jax import losses
+from semvad_jax.config import load
+from semvad_jax.files import BadInput
+from semvad_jax.models import vadclip
+from tests.support.model_cases import (
     D,
     compiled,
     config,
@@ -20,11 +25,6 @@ from model_cases import (
     same_losses,
     same_outputs,
 )
-
-from semvad_jax import losses
-from semvad_jax.config import load
-from semvad_jax.files import BadInput
-from semvad_jax.models import vadclip
 
 UCF = config(name="vadclip")
 XD = config(

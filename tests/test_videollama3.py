@@ -15,7 +15,6 @@ for package in ("torch", "transformers", "av"):
     pytest.importorskip(package, reason="needs the extra featurize")
 
 import av  # noqa: E402
-import tiny_videollama3 as tiny  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import (  # noqa: E402
@@ -29,6 +28,7 @@ from featurize import captions, videollama3  # noqa: E402
 from featurize.captions import VideoLlama3  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
 from semvad_jax.files import BadInput  # noqa: E402
+from tests.support import tiny_videollama3 as tiny  # noqa: E402
 
 CPU = torch.device("cpu")
 WORDS = 8

@@ -9,10 +9,9 @@ import pytest
 for package in ("open_clip", "transformers", "av"):
     pytest.importorskip(package, reason="needs the extra featurize")
 
-import tiny_videollama3 as tiny_captioner  # noqa: E402
-
 from featurize import captions, clip, run  # noqa: E402
 from semvad_jax import config, data, seeds, store  # noqa: E402
+from tests.support import tiny_videollama3 as tiny_captioner  # noqa: E402
 from tests.test_clip import register  # noqa: E402
 from tests.test_videos import render  # noqa: E402
 

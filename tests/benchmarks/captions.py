@@ -17,19 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-TESTS = Path(__file__).parents[1]
 # A script's own folder would come before the libraries that have the names of our files.
-sys.path[0] = str(TESTS.parent)
-sys.path.insert(1, str(TESTS))
+sys.path[0] = str(Path(__file__).parents[2])
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402
-import tiny_videollama3 as tiny  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from featurize import captions, videos  # noqa: E402
 from featurize.sources import Entry  # noqa: E402
+from tests.support import tiny_videollama3 as tiny  # noqa: E402
 
 SIZE = 240, 320  # UCF-Crime's
 FPS = 30

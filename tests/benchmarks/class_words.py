@@ -17,13 +17,12 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS.parent))
 runpy.run_path(str(TESTS / "cpu_torchvision/sitecustomize.py"))
-
-import uca  # noqa: E402
 
 from featurize import class_captions, sources  # noqa: E402
 from featurize.minilm import MiniLM  # noqa: E402
+from tests.support import uca  # noqa: E402
 
 CLASSES = sources.UCF_CLASSES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 # normal abuse arrest arson assault burglary explosion fighting roadAccidents robbery shooting
 # shoplifting stealing vandalism, in CLIP's vocabulary
 CLASS_IDS = [

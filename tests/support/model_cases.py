@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
 import semvad_jax.config
 from semvad_jax import losses
 from semvad_jax.models import model
 from semvad_jax.types import Batch, Frozen
+from tests import oracle
 
 F, Q, D, D_TEXT = 12, 10, 8, 6
 VOCABULARY, CONTEXT = 40, 77

@@ -14,7 +14,7 @@ import numpy as np
 
 from featurize import class_captions
 
-SHARED = Path(__file__).parents[2] / "shared/data"
+SHARED = Path(__file__).parents[3] / "shared/data"
 ABSENT = "UCA's sentences are not in ../shared/data beside this checkout"
 
 

@@ -1,4 +1,6 @@
-"""python tests/kill_and_resume.py KILLS FOLDER: SIGKILL featurize/run.py at random moments, resume.
+"""SIGKILL featurize/run.py at random moments, and resume it.
+
+    python tests/support/kill_and_resume.py KILLS FOLDER
 
 FOLDER holds videos.csv and videos/. The program is loaded once and forked, so that the moments fall
 into its work and not into its start. Ends with 1 unless every resumed store has the checksums of an
@@ -14,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import efficientnet_lite_pytorch  # noqa: E402, F401
 import transformers  # noqa: E402, F401

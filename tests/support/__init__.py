@@ -1,0 +1,1 @@
+"""What several tests need: stores, models and videos in small, oracles, and the command line."""
