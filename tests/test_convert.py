@@ -47,7 +47,8 @@ def trained(program):
     @jax.jit
     def step(params, opt):
         (total, aux), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt = optax.adamw(2e-5, weight_decay=0.01).update(gradients, opt, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in whole numbers
+            updates, opt = optax.adamw(2e-5, weight_decay=0.01).update(gradients, opt, params)
         return optax.apply_updates(params, updates), opt, total, aux, gradients
 
     opt, steps = optax.adamw(2e-5).init(params), []

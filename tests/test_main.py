@@ -197,7 +197,8 @@ def test_a_log_has_a_line_for_each_evaluation(place, tmp_path, capsys):
     told_steps = [re.fullmatch(LOG_LINE, line) for line in lines]
     assert [match and match[1] for match in told_steps] == ["3", "6", "9"]
     assert told_steps[-1] and told_steps[-1][4] == "0:00:00"
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     for match, step in zip(told_steps, (3, 6, 9), strict=True):
         at = [row for row in rows if row["step"] == step]
         assert match[2] == f"{np.mean([row['loss'] for row in at]):.4f}"

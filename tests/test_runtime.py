@@ -16,6 +16,7 @@ from semvad_jax import config, stopwatch, store
 from semvad_jax.files import BadInput
 from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.studies import runtime, study, timing
+from semvad_jax.studies.find import find_study
 from tests.support import timed_stages
 from tests.support.command_line import refused, words
 from tests.support.stores import make_store
@@ -430,7 +431,7 @@ def test_the_package_leaves_jax_and_torch_to_the_stages():
 
 
 def test_the_study_asks_for_what_the_paper_has():
-    chosen = study.load("runtime")
+    chosen = find_study("runtime")
     assert isinstance(chosen, runtime.Runtime)
     assert (chosen.snippets, chosen.paper) == (100, {"captioner": 1.112})
     assert main.arguments(["--study", "runtime", "--weights", "a=b"]).weights == ["a=b"]

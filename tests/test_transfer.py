@@ -12,7 +12,9 @@ from semvad_jax.evaluate import Scores
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import transfer
-from semvad_jax.studies import study
+from semvad_jax.studies import trained
+from semvad_jax.studies.find import find_study
+from semvad_jax.studies.study import Options, Study
 from tests.support.command_line import refused
 from tests.support.stores import make_store
 
@@ -41,7 +43,7 @@ def place(tmp_path_factory):
     (place / "study.py").write_text(
         "from semvad_jax.studies.study import HEADLINE, Row, Study\n"
         "study = Study('moved', (Row('v', 'VadCLIP', ('model.name=vadclip',)),),"
-        " (HEADLINE, 'map'), kind='transfer')\n"
+        " (HEADLINE, 'map'), transfer=True)\n"
     )
     start = ["--config", str(place / "tiny.py"), "--data", str(place / "store")]
     main.main([*start, "--vmap-seeds", "2", "--out", str(place / "run"), "--model", "vadclip"])
@@ -263,15 +265,20 @@ def test_the_data_set_judged_on_names_crop_and_metric(place, tmp_path, crops, ca
 
 def test_a_study_of_transfer_judges_by_the_targets_crop(place, tmp_path, crops):
     stores = {"a": place / "store", "b": place / "renamed"}
-    chosen = study.load(str(place / "study.py"))
-    table = dataclasses.replace(chosen, kind="table")
-    data = [f"{label}={path}" for label, path in stores.items()]
-    given = (str(place / "tiny.py"), [], ([9], [9]), None, None)
-    results = study.run(table, "x", tmp_path / "out", data, *given)
+    moved = find_study(str(place / "study.py"))
+    assert isinstance(moved, Study)
+    options = Options(
+        data=[f"{label}={path}" for label, path in stores.items()],
+        base=str(place / "tiny.py"),
+        weight_seeds=[9],
+        data_seeds=[9],
+        out=tmp_path / "out",
+    )
+    results = trained.run(dataclasses.replace(moved, transfer=False), options)
     cfg = results[1].cfg
     mean = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop="mean"))
     results = [results[0], dataclasses.replace(results[1], cfg=mean)]
-    study._transferred(results, {k: store.open(v) for k, v in stores.items()}, None)
+    trained._transferred(results, {k: store.open(v) for k, v in stores.items()}, None)
     assert crops == ["mean", 0]  # a → b, b → a
 
 
@@ -288,7 +295,7 @@ def test_a_study_of_transfer_takes_a_class_map(place, tmp_path, capsys):
 
     def rows(*more):
         main.main(list(map(str, [*argv, *more])))
-        return json.loads((tmp_path / "out" / "study.json").read_text())["rows"]
+        return json.loads((tmp_path / "out" / "study" / "study.json").read_text())["rows"]
 
     without = rows()
     assert [list(row["metrics"]) for row in without] == [["last/binary/auc"]] * 2

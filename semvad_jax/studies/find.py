@@ -13,7 +13,7 @@ from semvad_jax.studies.study import Study
 def find_study(name_or_path: str) -> Study | CaptionMatch | Runtime:
     """What configs/studies/NAME.py, or a file at a path, calls `study`.
 
-    Raises BadInput where there is no such file, and where it has no study.
+    Raises BadInput where there is no such file, and where it has no study, or one of other fields.
     """
     folder = CONFIGS / "studies"
     path = Path(name_or_path)
@@ -21,7 +21,10 @@ def find_study(name_or_path: str) -> Study | CaptionMatch | Runtime:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.py")))
         raise BadInput(f"no study {path}; --study takes a path that ends in .py or one of: {known}")
-    study = runpy.run_path(str(path)).get("study")
+    try:
+        study = runpy.run_path(str(path)).get("study")
+    except TypeError as error:
+        raise BadInput(f"{path}: {error}; semvad_jax/studies/study.py has the fields") from None
     if not isinstance(study, Study | CaptionMatch | Runtime):
         raise BadInput(f"{name_or_path} must define `study`, a Study, CaptionMatch or Runtime")
     return study
