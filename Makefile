@@ -8,8 +8,7 @@ INSTALL ?= $(BIN)/python -m pip install -q
 # (tests/cpu_torchvision lets the two meet)
 TORCH = torch==2.13.0 torchvision==0.28.0
 # tests of what jax, flax, orbax, tfds, av, transformers and open_clip do, for another Python or other versions
-QUICK = tests/test_store.py tests/test_tfds.py tests/test_checkpoint.py tests/test_seeds.py \
-	tests/test_semvad.py tests/test_videos.py tests/test_clip.py tests/test_videollama3.py
+QUICK = tests/test_checkpoint.py tests/test_tfds.py tests/test_videos.py tests/test_clip.py tests/test_videollama3.py
 
 .PHONY: demo test lint newest lowest
 

@@ -27,7 +27,7 @@ def kill_and_resume(kills, folder):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_store(ten):
-    kill_and_resume(5, ten)  # the program takes any number by hand
+    kill_and_resume(3, ten)  # the program takes any number by hand
 
 
 @pytest.mark.slow
