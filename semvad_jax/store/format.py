@@ -177,10 +177,10 @@ def read_info(path: Path) -> dict[str, Any]:
         f"{path} is not a feature store (no store.json); make one with featurize/run.py.",
     )
     refusal = "does not describe a feature store; make it again"
-    found = read_json(file, _Schema, refusal).schema
+    schema = read_json(file, _Schema, refusal).schema
     require(
-        found == SCHEMA,
-        f"{file} has schema {found}, this program reads {SCHEMA}; make the store again.",
+        schema == SCHEMA,
+        f"{file} has schema {schema}, this program reads {SCHEMA}; make the store again.",
     )
     read_json(file, _Info, refusal)
     return read_json(file, dict[str, Any], refusal)

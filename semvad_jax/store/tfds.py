@@ -83,9 +83,9 @@ def open(directory: str | Path, features: str | Path = Path("features")) -> Stor
     digits = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]
     path = Path(features) / f"tfds-{digits}"
     with contextlib.suppress(BadInput):  # nothing there yet, or a damaged store to make again
-        found = open_store(path)
-        if found.info == info:
-            return found
+        earlier = open_store(path)
+        if earlier.info == info:
+            return earlier
     class_text = read_class_text(directory / CLASS_FILES[0], len(classes), info["caption_dim"])
     class_words = read_json(
         directory / CLASS_FILES[1], dict[str, Any], "is not JSON; export the store again"
