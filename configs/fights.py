@@ -6,7 +6,7 @@
 
 FIGHTS holds videos.csv and videos/*.mp4; any other folder of normal videos and others will do.
 Cost: 3,000 snippets in four minutes on one CPU core; 64 steps, ten seeds in half a minute
-on two. Last step, frame AUC over ten seeds: binary head 42.47 (SD 2.23), class head 46.80 (1.69):
+on two. Last step, frame AUC over ten seeds: binary head 41.98 (SD 1.50), class head 46.70 (1.30):
 with these features nothing is detected (docs/studies.md tells more).
 """
 
