@@ -93,3 +93,9 @@ def test_four_steps_of_training(program, trained):
     np.testing.assert_allclose(
         [found[0] for found in trained], program[-1]["loss_after_steps"], rtol=0, atol=1e-4
     )
+
+
+def test_the_old_name_still_leads_here():
+    from semvad_jax import convert as by_old_name
+
+    assert by_old_name.from_torch is convert.from_torch

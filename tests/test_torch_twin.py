@@ -15,7 +15,7 @@ from tests.support.stores import make_store
 torch = pytest.importorskip(
     "torch", reason="torch is not installed; pip install torch to compare the two programs"
 )
-from benchmarks import torch_semvad  # noqa: E402
+from tests.benchmarks import torch_semvad  # noqa: E402
 
 SIZES = ("model.dim=8", "model.length=16", "model.layers=1", "train.lr=1e-3", "loss.text=0.5")
 STEPS, ROWS = 3, 8
