@@ -14,6 +14,8 @@ import torch
 # Sums would be shared out differently among more; --shard and --engine ray use more cores.
 THREADS = 1
 torch.set_num_threads(THREADS)
+# cuDNN's attention gave one batch other captions each time (seen on an H100); the others repeat
+torch.backends.cuda.enable_cudnn_sdp(False)
 RECORD = {"dtype": "float32, and autocast to bfloat16 on a GPU", "threads": THREADS}
 
 

@@ -110,7 +110,7 @@ class VideoLlama3:
             "decoding": self._decoding | {"stops": list(STOPS)},
             "batch": f"{BATCH} windows of one video, padded on the left to the longest",
             "dtype": "bfloat16 on a GPU, float32 on a CPU",
-            "attention": "flash attention 2 where it is installed beside a GPU, else SDPA",
+            "attention": "flash attention 2 where installed beside a GPU, else SDPA, not cuDNN's",
             "threads": arithmetic.THREADS,
             "snippets": f"{SNIPPET_FRAMES} frames",
         }
@@ -257,6 +257,9 @@ class VideoLlama3:
             eos_token_id=[processor.tokenizer.convert_tokens_to_ids(stop) for stop in STOPS],
             pad_token_id=processor.tokenizer.pad_token_id,
         )
+        # The model would compute logits at every place of a prompt, on a GPU most of the memory,
+        # where generation looks at those of the last.
+        model.lm_head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
         return model, processor
 
 

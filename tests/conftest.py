@@ -34,6 +34,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join(  # for the processes that tests star
 def compiled_programs_are_dropped():
     """After each file: a worker that keeps the programs of all files needs 8 GB."""
     yield
+    _give_back()
+
+
+@pytest.fixture(autouse=True)
+def memory_is_bounded():
+    """Some files compile more than a worker should hold by themselves."""
+    yield
+    pages = Path("/proc/self/statm")  # Linux's: all, resident …, in pages
+    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 2e9:
+        _give_back()
+
+
+def _give_back() -> None:
     jax.clear_caches()
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: what is free goes back

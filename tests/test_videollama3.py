@@ -405,6 +405,21 @@ def test_every_frame_goes_through_the_vision_tower_once(tmp_path, captioner, pla
     assert seen == {"ours": 10 * 4, "plain": 10 * 12}
 
 
+def test_logits_are_computed_at_the_last_place_alone(captioner, moving):
+    places = set()
+    head = captioner._model.lm_head
+    watch = head.register_forward_pre_hook(lambda _, args: places.add(args[0].shape[1]))
+    try:
+        next(captioner.tokens(moving))
+    finally:
+        watch.remove()
+    assert places == {1}
+
+
+def test_attention_is_none_that_differs_from_run_to_run():
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_memory_stays_flat(tmp_path, captioner, monkeypatch):
     """However long the video, four snippets' pixels at most, and a batch's prompts, are kept."""
     living: list[weakref.ref] = []
