@@ -42,7 +42,7 @@ def memory_is_bounded():
     """Some files compile more than a worker should hold by themselves."""
     yield
     pages = Path("/proc/self/statm")  # Linux's: all, resident …, in pages
-    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 2e9:
+    if pages.exists() and int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 1.5e9:
         _give_back()
 
 
