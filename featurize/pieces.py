@@ -38,7 +38,7 @@ class Pieces:
         suffix = ".npy" if isinstance(value, np.ndarray) else ".json"
         suffix = ERROR if isinstance(value, Exception) else suffix
         path = self._path(name, source, suffix)
-        with replacing(path, shared=True) as partial, partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             if isinstance(value, np.ndarray):
                 np.save(file, value, allow_pickle=False)
             else:

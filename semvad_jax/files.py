@@ -5,7 +5,10 @@ does not fit the form is a `BadInput`. A file or folder that is written appears 
 when it is complete.
 """
 
+import codecs
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import secrets
@@ -15,10 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from filelock import SoftFileLock, Timeout
 
 Form = TypeVar("Form")
 
 BLOCK = 1 << 22  # bytes that are hashed in one go
+POINTER = b"version https://git-lfs"  # what Git LFS leaves in a file's place
+MOST = 1 << 26  # bytes of a file that are looked at to say what is wrong with it
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class BadInput(ValueError):
@@ -32,17 +39,38 @@ def require(condition: bool, sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else writes at `path`, a file or a folder, until the block's end.
+
+    NAME.lock beside it holds the process and its host. A dead process's lock is taken over. Raises
+    BadInput where a living process, or one of another host, holds it.
+    """
+    path = path.absolute()
+    lock = path.with_name(path.name + ".lock")
+    try:
+        # a second is enough to see that the process is dead, and to try again
+        held = SoftFileLock(lock, timeout=1, poll_interval=0.1, thread_local=False).acquire()
+    except Timeout:
+        with contextlib.suppress(OSError, ValueError):
+            process, host = lock.read_text(errors="replace").split("\n")[:2]
+            raise BadInput(
+                f"{path} is being written by process {process} on {host}; wait until it is done, "
+                f"or stop it (if it is not there any more, remove {lock})."
+            ) from None
+        raise BadInput(f"{path} is being written by another process; repeat this later.") from None
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder that takes its place at the block's
     end.
 
-    What stood at `path` goes only then. After an error nothing is changed and nothing is left.
-    Where several programs may write the same file at the same time (`shared`), each has a temporary
-    name of its own, and the file of the last one stands.
+    What stood at `path` goes only then. After an error nothing is changed and nothing is left. The
+    name is no other program's: where two write one file at the same time, that of the last stands.
     """
-    own = f".{secrets.token_hex(4)}" if shared else ""
-    partial = path.with_name(f"{path.name}{own}.partial")
-    remove(partial)
+    partial = temporary(path)
     try:
         yield partial
         put(partial, path)
@@ -50,6 +78,17 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             remove(partial)
         raise
+
+
+def temporary(path: Path) -> Path:
+    """A free name for what will be `path`, as no other call gives it."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of `path` left; for whoever holds its lock."""
+    for partial in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        remove(partial)
 
 
 def put(partial: Path, path: Path) -> None:
@@ -88,22 +127,58 @@ def read_json(path: Path, form: type[Form], refusal: str) -> Form:
     except msgspec.ValidationError as error:
         raise BadInput(f"{path} {refusal} ({error})") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        refuse_pointer(path)
         raise BadInput(f"{path} {refusal}") from None
+
+
+def convert(value: Any, form: type[Form], where: str, refusal: str) -> Form:
+    """A value of a JSON file as `form`; BadInput(f"{where} {refusal} (what is wrong)")."""
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{where} {refusal} ({error})") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """BadInput where a file is what Git LFS leaves in a file's place."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        require(
+            file.read(len(POINTER)) != POINTER,
+            f"{path} is a Git LFS pointer, not the file itself; fetch that with `git lfs pull`.",
+        )
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """The values of a JSON Lines file, each with its place for a message.
 
-    Raises BadInput for a line that is no JSON.
+    A byte-order mark and blank lines are passed over. Raises BadInput for a line that is no JSON.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}, line {number}"
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not line.strip():
+                continue
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError):
+                refuse_pointer(path)
+                if number == 1 and _is_one_value(path):
+                    raise BadInput(
+                        f"{path} is one JSON value over several lines; write one value a line."
+                    ) from None
                 raise BadInput(f"{where} is not JSON; correct the line or make it again.") from None
             yield where, value
+
+
+def _is_one_value(path: Path) -> bool:
+    if path.stat().st_size > MOST:
+        return False
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:

@@ -3,8 +3,10 @@
 Every check raises BadInput with one sentence that names the file or the video.
 """
 
+import math
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from semvad_jax.files import BadInput, json_lines, read_json, require
+from semvad_jax.files import BadInput, convert, json_lines, read_json, refuse_pointer, require
 
 SCHEMA = 1
 ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
 BLOCK = 1 << 22  # elements looked at in one go
+LONGEST_NAME = 200  # bytes
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line separators
+MOST_FRAMES, MOST_CROPS, FASTEST = 10**9, 1000, 1000.0  # a year of video; frames a second
 
 
 @dataclass(frozen=True)
@@ -26,20 +31,30 @@ class Video:
 
     `frames` are real frames. `intervals` are (class, start, end) in frames, half-open; only test
     videos have them. `binned_from` is the snippet count before a long train video was averaged
-    down to `snippets` rows. A video that could not be read has an `error` and no snippets.
+    down to `snippets` rows. `seconds` are the times at which the snippets begin and the last one
+    ends, n + 1 of them, where they are not `frame_edges / fps` (a varying rate, gaps). A video that
+    could not be read has an `error` and no snippets.
     """
 
     video: str
     split: str
     labels: tuple[str, ...]
     frames: int
-    fps: float
+    fps: int | float  # as it was written, so that a copy has the same bytes
     snippets: int
     snippet_frames: int = 16
     crops: int = 1
     binned_from: int | None = None
     intervals: tuple[tuple[str, int, int], ...] = ()
     error: str | None = None
+    seconds: tuple[float, ...] | None = None
+
+    @property
+    def second_edges(self) -> np.ndarray:
+        """When the snippets begin and the last one ends, seconds, float64 [n + 1]."""
+        if self.seconds is None:
+            return self.frame_edges / self.fps
+        return np.array(self.seconds, np.float64)
 
     @property
     def frame_edges(self) -> np.ndarray:
@@ -50,8 +65,35 @@ class Video:
         return np.minimum(edges * self.snippet_frames, self.frames)
 
 
+def truth_known(video: Video, normal: str) -> bool:
+    """Whether it is known which frames of a test video are anomalous.
+
+    Of an anomalous one without intervals it is not: it must not be judged as a normal one.
+    """
+    anomalous = any(label != normal for label in video.labels)
+    return video.split == "test" and (bool(video.intervals) or not anomalous)
+
+
+def require_name(name: str, where: str) -> None:
+    """BadInput unless `name` can be shown in a line and stand for a video or a class."""
+    shown = ascii(name if len(name) <= 60 else name[:60] + "…")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    require(
+        0 < size <= LONGEST_NAME and bool(name.strip()),
+        f"{where} has the name {shown}; give one of 1 to {LONGEST_NAME} bytes of UTF-8 text.",
+    )
+    require(
+        not any(unicodedata.category(letter) in UNPRINTABLE for letter in name),
+        f"{where} has the name {shown} with a control character; give it another name.",
+    )
+
+
 def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
     """Require that a video's fields agree with each other and with the classes."""
+    require_name(video.video, f"{path}: a video")
     who = f"{path}: {video.video}"
     require(
         video.split in ("train", "test"), f"{who} has split {video.split!r}, not train or test."
@@ -66,6 +108,15 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
         min(video.frames, video.snippet_frames, video.crops) > 0,
         f"{who} has no frames, no crops or empty snippets; record an error for it instead.",
     )
+    require(
+        max(video.frames, video.snippet_frames) <= MOST_FRAMES and video.crops <= MOST_CROPS,
+        f"{who} has {video.frames} frames in snippets of {video.snippet_frames} and {video.crops} "
+        f"crops; at most {MOST_FRAMES} frames and {MOST_CROPS} crops are believed.",
+    )
+    require(
+        0 < video.fps <= FASTEST,  # not of a NaN
+        f"{who} has {video.fps} frames a second; give a rate above 0 and at most {FASTEST:.0f}.",
+    )
     count = -(-video.frames // video.snippet_frames)
     named = video.snippets if video.binned_from is None else video.binned_from
     require(
@@ -73,6 +124,14 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
         f"{who} has {named} snippets, but {video.frames} frames in snippets of "
         f"{video.snippet_frames} make {count}.",
     )
+    if video.seconds is not None:
+        ascending = all(a <= b for a, b in zip(video.seconds, video.seconds[1:], strict=False))
+        sane = all(math.isfinite(s) and s >= 0 for s in video.seconds)
+        require(
+            len(video.seconds) == video.snippets + 1 and ascending and sane,
+            f"{who} has seconds that are not {video.snippets + 1} times in ascending order, the "
+            "beginnings of its snippets and the end.",
+        )
     require(
         video.split == "test" or not video.intervals,
         f"{who} is a train video with intervals; weak supervision keeps its label alone.",
@@ -87,19 +146,27 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
 def read_videos(path: Path, classes: tuple[str, ...]) -> tuple[Video, ...]:
     """The checked lines of a videos.jsonl, in order."""
     videos: dict[str, Video] = {}
+    known = {field.name for field in fields(Video)}
     for where, row in json_lines(path):
-        try:
-            labels = tuple(row["labels"])
-            intervals = tuple((str(n), int(a), int(b)) for n, a, b in row["intervals"])
-            video = Video(**{**row, "labels": labels, "intervals": intervals})
-            check_video(video, classes, path)
-        except (LookupError, TypeError, ValueError) as error:
-            if isinstance(error, BadInput):
-                raise
-            raise BadInput(f"{where} does not describe a video; make the store again.") from None
+        video = convert(row, Video, where, "does not describe a video; make the store again")
+        strange = sorted(row.keys() - known)
+        require(
+            not strange,
+            f"{where} does not describe a video (it has {strange[:1]}); make the store again.",
+        )
+        check_video(video, classes, path)
         require(video.video not in videos, f"{path}: {video.video} is there twice.")
         videos[video.video] = video
     return tuple(videos.values())
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A line of a captions.jsonl; `snippet` counts from 0."""
+
+    video: str
+    snippet: int
+    text: str
 
 
 def rows_of(name: str, videos: Sequence[Video]) -> list[int]:
@@ -118,6 +185,7 @@ def open_array(path: Path, width: int, videos: Sequence[Video]) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
+        refuse_pointer(path)
         raise BadInput(f"{path} is not an array of plain numbers; make the store again.") from None
     require(
         array.dtype == np.float16 and array.shape == (starts[-1], width),
@@ -139,6 +207,7 @@ def read_class_text(path: Path, classes: int, caption_dim: int) -> dict[str, np.
     try:
         tensors = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, KeyError):
+        refuse_pointer(path)
         raise BadInput(f"{path} is not a file of plain tensors; make the store again.") from None
     for name, width in (("class_caption", caption_dim), ("class_name", None)):
         shape = tensors[name].shape if name in tensors else ()
@@ -150,11 +219,6 @@ def read_class_text(path: Path, classes: int, caption_dim: int) -> dict[str, np.
         finite = value.dtype.kind != "f" or bool(np.isfinite(value).all())
         require(finite, f"{path}: {name} holds a number that is not finite.")
     return tensors
-
-
-@dataclass(frozen=True)
-class _Schema:
-    schema: int
 
 
 @dataclass(frozen=True)
@@ -177,10 +241,22 @@ def read_info(path: Path) -> dict[str, Any]:
         f"{path} is not a feature store (no store.json); make one with featurize/run.py.",
     )
     refusal = "does not describe a feature store; make it again"
-    schema = read_json(file, _Schema, refusal).schema
+    info = read_json(file, dict[str, Any], refusal)
+    schema = info.get("schema")
     require(
         schema == SCHEMA,
         f"{file} has schema {schema}, this program reads {SCHEMA}; make the store again.",
     )
-    read_json(file, _Info, refusal)
-    return read_json(file, dict[str, Any], refusal)
+    known = convert(info, _Info, str(file), refusal)
+    for name in known.classes:
+        require_name(name, f"{file}: a class")
+    require(
+        len(set(known.classes)) == len(known.classes) > 0,
+        f"{file} has no class, or one class twice; make the store again.",
+    )
+    require(
+        min(known.feature_dim, known.caption_dim) > 0 and known.sha256.keys() == set(FILES),
+        f"{file} has no checksum of each of {', '.join(FILES)}, or rows without numbers; "
+        "make the store again.",
+    )
+    return info

@@ -13,7 +13,7 @@ machine's name, so equal input gives equal bytes.
 """
 
 import contextlib
-import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,19 +24,26 @@ import numpy as np
 import safetensors.numpy
 
 from semvad_jax.files import (
+    FULL,
     BadInput,
+    convert,
     json_line,
     json_lines,
     json_text,
+    locked,
     put,
+    refuse_pointer,
     remove,
+    remove_leftovers,
     require,
     sha256,
+    temporary,
 )
 from semvad_jax.store.format import (
     ARRAYS,
     FILES,
     SCHEMA,
+    Caption,
     Video,
     check_video,
     open_array,
@@ -97,11 +104,13 @@ class Store:
         snippets = {v.video: v.snippets for v in self.videos}
         texts: dict[str, list[str]] = {}
         for where, row in json_lines(self.path / "captions.jsonl"):
-            try:
-                name, snippet, text = row["video"], row["snippet"], row["text"]
-                texts.setdefault(name, [""] * snippets[name])[snippet] = text
-            except (TypeError, LookupError):
-                raise BadInput(f"{where} is not a caption of this store; make it again.") from None
+            caption = convert(row, Caption, where, "is not a caption of this store; make it again")
+            require(
+                0 <= caption.snippet < snippets.get(caption.video, 0),
+                f"{where} is not a caption of this store; make it again.",
+            )
+            here = texts.setdefault(caption.video, [""] * snippets[caption.video])
+            here[caption.snippet] = caption.text
         return texts
 
 
@@ -116,6 +125,7 @@ def open(path: str | Path) -> Store:
     info = read_info(path)
     for name in FILES:
         require((path / name).is_file(), f"{path / name} is missing; make the store again.")
+        refuse_pointer(path / name)
         require(
             sha256(path / name) == info["sha256"].get(name),
             f"{path / name} differs from its checksum in store.json; make the store again.",
@@ -139,7 +149,8 @@ class Writer:
 
     `producers` may be added to until then. An earlier store at `path` stays as long; leaving the
     block by an error removes what was written. Raises BadInput where `path` holds something else
-    than a store, where an entry breaks a rule of the format, and where the disk is full.
+    than a store, where another process writes there, where an entry breaks a rule of the format,
+    and where the disk is full. Where `path` is a link, what it points to is replaced.
     """
 
     def __init__(
@@ -157,11 +168,19 @@ class Writer:
         self._videos: dict[str, Video] = {}
         self._arrays: dict[str, _GrowingArray] = {}
         self._files = contextlib.ExitStack()
-        self._partial = self.path.absolute().with_name(self.path.absolute().name + ".partial")
-        with self._disk():
-            remove(self._partial)
-            self._partial.mkdir(parents=True)
-            self._captions = self._create("captions.jsonl")
+        self._target = Path(os.path.realpath(self.path))
+        self._partial = temporary(self._target)
+        self._lock = contextlib.ExitStack()
+        try:
+            with self._disk():
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._lock.enter_context(locked(self._target))
+                remove_leftovers(self._target)
+                self._partial.mkdir()
+                self._captions = self._create("captions.jsonl")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> "Writer":
         return self
@@ -171,6 +190,7 @@ class Writer:
         with contextlib.suppress(OSError):
             self._files.close()
         remove(self._partial)
+        self._lock.close()
 
     def add(
         self,
@@ -223,7 +243,7 @@ class Writer:
                 "sha256": {name: sha256(self._partial / name) for name in FILES},
             }
             (self._partial / "store.json").write_bytes(json_text(self._head | tail))
-            put(self._partial, self.path.absolute())
+            put(self._partial, self._target)
         return self.path
 
     def _create(self, name: str) -> IO[bytes]:
@@ -250,7 +270,7 @@ class Writer:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             raise BadInput(
                 f"The disk of {self.path} is full; free some space, then repeat."

@@ -6,16 +6,18 @@
 
 The splits are train_000, train_001, ..., test_000, ...; `place` is a video's place in the store.
 TFDS reads such a folder with `tfds.builder_from_directory(DIR).as_data_source("train_000")`, and
-`open` makes of it the store that it came from, to the byte.
+`open` makes of it the store that it came from, to the byte. TFDS itself would import whatever
+module features.json names; `open` reads the records by our own declaration and leaves the names of
+files, modules and classes in DIR alone.
 """
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import heapq
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -24,8 +26,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from google.protobuf.json_format import MessageToDict
 
-from semvad_jax.files import BadInput, read_json, replacing, require, sha256
+from semvad_jax.files import FULL, BadInput, read_json, replacing, require, sha256
 from semvad_jax.store import Store, Video, Writer
 from semvad_jax.store import open as open_store
 from semvad_jax.store.format import FILES, SCHEMA, read_class_text, read_info, rows_of, starts_of
@@ -33,6 +37,7 @@ from semvad_jax.store.format import FILES, SCHEMA, read_class_text, read_info, r
 CLASS_FILES = ("class_text.safetensors", "class_words.json")
 SIDE_FILES = (*CLASS_FILES, "store.json")
 INTERVAL = ("label", "start", "end")
+SPLIT = re.compile(r"(train|test)_\d{3,}")
 SPLIT_BYTES = 128 << 20  # little enough for programs that hold a split in memory
 
 
@@ -54,7 +59,7 @@ def export(store: Store, directory: str | Path) -> None:
             _write(store, partial)
     except (OSError, RuntimeError) as error:
         # ArrayRecord has only words to tell of a full disk.
-        if not any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+        if not any(os.strerror(code) in str(error) for code in FULL):
             raise
         raise BadInput(f"The disk of {directory} is full; free some space, then repeat.") from error
 
@@ -67,7 +72,7 @@ def open(directory: str | Path, features: str | Path = Path("features")) -> Stor
     store has other checksums than the exported one, and where the disk is full.
     """
     directory = Path(directory)
-    for name in ("dataset_info.json", *SIDE_FILES):
+    for name in ("dataset_info.json", "features.json", *SIDE_FILES):
         require(
             (directory / name).is_file(),
             f"{directory} is not an export of a feature store (no {name}); make one with "
@@ -93,7 +98,7 @@ def open(directory: str | Path, features: str | Path = Path("features")) -> Stor
     with Writer(
         path, dataset=info["dataset"], classes=classes, producers=info["producers"]
     ) as writer:
-        for entry in _entries(directory):
+        for entry in _entries(directory, _declared(directory, info)):
             writer.add(*entry)
         writer.finish(class_text, class_words)
     rebuilt = read_info(path)["sha256"]
@@ -151,7 +156,25 @@ def _splits(store: Store) -> dict[str, list[int]]:
     return splits
 
 
-def _features(feature_dim: int, caption_dim: int) -> tfds.features.FeaturesDict:
+def _declared(directory: Path, info: dict[str, Any]) -> tfds.features.FeaturesDict:
+    """Our own declaration of the records; BadInput where features.json has another.
+
+    An export from before `seconds` were kept has none.
+    """
+    file = directory / "features.json"
+    found = read_json(file, dict[str, Any], "is not JSON; export the store again")
+    for names in ((), ("seconds",)):
+        declared = _features(info["feature_dim"], info["caption_dim"], leave_out=names)
+        if found == MessageToDict(declared.to_proto()):
+            return declared
+    raise BadInput(
+        f"{file} describes other records than those of a feature store; export the store again."
+    )
+
+
+def _features(
+    feature_dim: int, caption_dim: int, leave_out: Sequence[str] = ()
+) -> tfds.features.FeaturesDict:
     def text(optional: bool = False) -> tfds.features.Text:
         return tfds.features.Text(optional=optional)
 
@@ -159,35 +182,37 @@ def _features(feature_dim: int, caption_dim: int) -> tfds.features.FeaturesDict:
         return tfds.features.Tensor(shape=(None, width), dtype=np.float16, encoding="bytes")
 
     interval = dict(zip(INTERVAL, (text(), np.int64, np.int64), strict=True))
-    return tfds.features.FeaturesDict(
-        {
-            "place": np.int64,
-            "video": text(),
-            "split": text(),
-            "labels": tfds.features.Sequence(text()),
-            "frames": np.int64,
-            "fps": text(),  # as JSON has it: a record's own numbers are too short for 29.97
-            "snippets": np.int64,
-            "snippet_frames": np.int64,
-            "crops": np.int64,
-            "binned_from": tfds.features.Scalar(np.int64, optional=True),
-            "intervals": tfds.features.Sequence(interval),
-            "error": text(optional=True),
-            "captions": tfds.features.Sequence(text()),  # n, or none where none is on file
-            "visual": half(feature_dim),  # [crops * n, F]
-            "caption_embedding": half(caption_dim),  # [n, Q]
-        }
-    )
+    features = {
+        "place": np.int64,
+        "video": text(),
+        "split": text(),
+        "labels": tfds.features.Sequence(text()),
+        "frames": np.int64,
+        "fps": text(),  # as JSON has it: a record's own numbers are too short for 29.97
+        "snippets": np.int64,
+        "snippet_frames": np.int64,
+        "crops": np.int64,
+        "binned_from": tfds.features.Scalar(np.int64, optional=True),
+        "intervals": tfds.features.Sequence(interval),
+        "error": text(optional=True),
+        "seconds": text(optional=True),  # as JSON has them
+        "captions": tfds.features.Sequence(text()),  # n, or none where none is on file
+        "visual": half(feature_dim),  # [crops * n, F]
+        "caption_embedding": half(caption_dim),  # [n, Q]
+    }
+    kept = {name: feature for name, feature in features.items() if name not in leave_out}
+    return tfds.features.FeaturesDict(kept)
 
 
 def _example(store: Store, place: int, visual: np.ndarray) -> dict[str, Any]:
     """What `_features` describes, of one video."""
     video = store.videos[place]
     intervals = [dict(zip(INTERVAL, i, strict=True)) for i in video.intervals]
-    return vars(video) | {
+    return {field.name: getattr(video, field.name) for field in dataclasses.fields(Video)} | {
         "place": place,
         "labels": list(video.labels),
         "fps": json.dumps(video.fps),
+        "seconds": None if video.seconds is None else json.dumps(video.seconds),
         "intervals": intervals,
         "captions": store.texts(place),
         "visual": visual,
@@ -195,16 +220,26 @@ def _example(store: Store, place: int, visual: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _entries(directory: Path) -> Iterator[Sequence[Any]]:
+def _entries(directory: Path, features: tfds.features.FeaturesDict) -> Iterator[Sequence[Any]]:
     """What `Writer.add` takes, of every video in store order; BadInput for damaged files."""
+
+    def records(file: Path) -> Iterator[dict[str, Any]]:
+        with ArrayRecordDataSource([str(file)]) as source:
+            for number in range(len(source)):
+                yield features.deserialize_example_np(source[number])
+
+    splits = _split_names(directory)
+    sides = [
+        chain.from_iterable(
+            [
+                records(directory / f"feature_store-{split}.array_record-00000")
+                for split in splits
+                if split.startswith(side)
+            ]
+        )
+        for side in ("train", "test")
+    ]
     try:
-        records: Any = tfds.builder_from_directory(directory)
-        sides = [
-            chain.from_iterable(
-                [records.as_data_source(s) for s in records.info.splits if s.startswith(side)]
-            )
-            for side in ("train", "test")
-        ]
         for record in heapq.merge(*sides, key=lambda record: record["place"]):
             yield _entry(record)
     except Exception as error:  # every library below has kinds of its own
@@ -214,13 +249,36 @@ def _entries(directory: Path) -> Iterator[Sequence[Any]]:
         ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _Split:
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Description:
+    """What is read of a dataset_info.json."""
+
+    splits: list[_Split]
+
+
+def _split_names(directory: Path) -> list[str]:
+    """The names of the splits, in order; BadInput for one that `_splits` would not give."""
+    file = directory / "dataset_info.json"
+    refusal = "does not list the splits of a feature store; export the store again"
+    names = sorted(split.name for split in read_json(file, _Description, refusal).splits)
+    require(all(SPLIT.fullmatch(name) for name in names), f"{file} {refusal}.")
+    return names
+
+
 def _entry(record: dict[str, Any]) -> Sequence[Any]:
-    named: dict[str, Any] = {field.name: record[field.name] for field in dataclasses.fields(Video)}
+    fields = (field.name for field in dataclasses.fields(Video))
+    named: dict[str, Any] = {name: record.get(name) for name in fields}
     named = {k: v.decode() if isinstance(v, bytes) else v for k, v in named.items()}
     spans = zip(*(record["intervals"][key] for key in INTERVAL), strict=True)
     named["labels"] = tuple(label.decode() for label in record["labels"])
     named["intervals"] = tuple((c.decode(), int(start), int(end)) for c, start, end in spans)
     named["fps"] = json.loads(named["fps"])
+    named["seconds"] = named["seconds"] and tuple(json.loads(named["seconds"]))
     video = Video(**named)
     if video.error is not None:
         return (video,)

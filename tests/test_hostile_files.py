@@ -1,0 +1,165 @@
+"""Files from somebody else: read as data, or refused; nothing of them is imported or followed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from semvad_jax import store
+from semvad_jax.files import BadInput
+
+ROOT = Path(__file__).parents[1]
+WATCH = """
+import os, sys
+allowed, seen = [os.path.realpath(p) for p in sys.argv[1].split(os.pathsep)], []
+
+def hook(event, args):
+    if event.startswith(("socket.connect", "socket.get", "subprocess", "os.system", "os.exec")):
+        seen.append(f"{event} {args}")
+    if event == "import" and "hostile" in str(args[0]):
+        seen.append(f"import {args[0]}")
+    if event == "open" and isinstance(args[0], str) and args[1] and set("wax+") & set(args[1]):
+        path = os.path.realpath(args[0])
+        if not any(path.startswith(folder) for folder in allowed) and path != os.devnull:
+            seen.append(f"write {path}")
+
+from semvad_jax.store import locate, tfds
+from semvad_jax.files import BadInput
+os.chdir(sys.argv[3])
+sys.path.insert(0, sys.argv[3])  # as where a user starts Python beside the files
+sys.addaudithook(hook)
+try:
+    locate.open_store(sys.argv[2])
+    print("opened")
+except BadInput as error:
+    print(error)
+print("seen:", seen)
+"""
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory) -> Path:
+    """An export of the embedded store."""
+    from semvad_jax.store import tfds
+
+    folder = tmp_path_factory.mktemp("exports") / "export"
+    tfds.export(store.open(ROOT / "demo"), folder)
+    return folder
+
+
+@pytest.fixture
+def mine(export, tmp_path) -> Path:
+    shutil.copytree(export, tmp_path / "export")
+    (tmp_path / "export" / "hostile.py").write_text("open('/tmp/hostile-ran', 'w')\n")
+    return tmp_path / "export"
+
+
+def watched(address: str, folder: Path) -> str:
+    """What opening printed, and what it did that it should not."""
+    script = [sys.executable, "-c", WATCH, str(folder / "features"), address, str(folder)]
+    found = subprocess.run(script, capture_output=True, text=True, env=None, timeout=120)
+    assert found.returncode == 0, found.stderr
+    printed, _, seen = found.stdout.partition("seen: ")
+    assert seen.strip() == "[]", seen
+    return printed
+
+
+def test_an_export_is_opened(mine):
+    assert watched(f"tfds:{mine}", mine) == "opened\n"
+
+
+@pytest.mark.parametrize("name", ["hostile.Feature", "os.system", "tensorflow_datasets.core.Gone"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_export_names_no_module(mine, name, inner):
+    described = json.loads((mine / "features.json").read_text())
+    feature = described["featuresDict"]["features"]["place"] if inner else described
+    feature["pythonClassName"] = name
+    (mine / "features.json").write_text(json.dumps(described))
+    assert "features.json describes other records" in watched(f"tfds:{mine}", mine)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"moduleName": "hostile"},
+        {"name": "hostile", "configName": "hostile"},
+        {"splits": [{"name": "../../train_000"}]},
+        {"splits": "train_000"},
+    ],
+)
+def test_an_export_names_no_file(mine, changes):
+    described = json.loads((mine / "dataset_info.json").read_text()) | changes
+    (mine / "dataset_info.json").write_text(json.dumps(described))
+    printed = watched(f"tfds:{mine}", mine)
+    assert printed == "opened\n" or "does not list the splits" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "1 to 200 bytes"),
+        ("  ", "1 to 200 bytes"),
+        ("a\0b", "control character"),
+        ("a\nb", "control character"),
+        ("a\u2028b", "control character"),
+        ("x" * 201, "1 to 200 bytes"),
+        ("é" * 101, "1 to 200 bytes"),
+        ("\ud800", "1 to 200 bytes"),
+        (7, "does not describe a video"),
+        (None, "does not describe a video"),
+        (["a"], "does not describe a video"),
+    ],
+)
+def test_ids_are_text_that_can_be_shown(tmp_path, name, words):
+    with pytest.raises(BadInput, match=words):
+        store.open(with_videos(tmp_path, lambda rows: rows[0].update(video=name)))
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "a__b", "<b>x</b>", "x:y", "[/x]", "-x", "x" * 200])
+def test_ids_may_be_any_text(tmp_path, name):
+    path = with_videos(tmp_path, lambda rows: rows[0].update(video=name), captions=False)
+    assert store.open(path).videos[0].video == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"fps": float("nan")}, "frames a second"),
+        ({"fps": float("inf")}, "frames a second"),
+        ({"fps": 2e9}, "frames a second"),
+        ({"fps": 0}, "frames a second"),
+        ({"fps": "25"}, "does not describe a video"),
+        ({"frames": 40.0}, "does not describe a video|snippets"),
+        ({"frames": True}, "does not describe a video"),
+        ({"frames": 10**18, "snippets": 10**18 // 16}, "are believed"),
+        ({"crops": 10**12}, "are believed"),
+        ({"seconds": [0.0, 1.0]}, "ascending order"),
+        ({"seconds": [0.0, 1e400]}, "ascending order"),
+        ({"seconds": "now"}, "does not describe a video"),
+        ({"labels": "Normal"}, "does not describe a video"),
+        ({"intervals": [["Normal", 0]]}, "does not describe a video"),
+    ],
+)
+def test_numbers_are_believed_within_reason(tmp_path, fields, words):
+    with pytest.raises(BadInput, match=words):
+        store.open(with_videos(tmp_path, lambda rows: rows[0].update(fields)))
+
+
+def with_videos(folder: Path, change, captions=True) -> Path:
+    """The embedded store with other lines of videos.jsonl, checksums made anew."""
+    from semvad_jax.files import sha256
+
+    path = folder / "store"
+    shutil.copytree(ROOT / "demo", path)
+    rows = [json.loads(line) for line in (path / "videos.jsonl").read_text().splitlines()]
+    change(rows)
+    (path / "videos.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if not captions:
+        (path / "captions.jsonl").write_bytes(b"")
+    info = json.loads((path / "store.json").read_text())
+    info["sha256"] = {name: sha256(path / name) for name in info["sha256"]}
+    (path / "store.json").write_text(json.dumps(info))
+    return path
