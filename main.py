@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semvad_jax import config
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, locked
 
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from semvad_jax.studies.study import Options, Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
+UNSCORED = 3  # exit status of --detect where some video could not be scored
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -37,7 +38,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config", metavar="NAME|PATH", help="train with configs/NAME.py or a file")
+    add(
+        "--config",
+        metavar="NAME|PATH",
+        help="train with configs/NAME.py or a file; a file is run as Python, so use only your own",
+    )
     add("--restore", metavar="RUN", type=Path, help="use a trained run")
     add("--vmap-seeds", metavar="N", type=int, help="seeds trained side by side")
     add("--model", metavar="NAME", help="a file of semvad_jax/models (default: the config's)")
@@ -185,17 +190,25 @@ def use(args: argparse.Namespace) -> None:
     if args.eval:
         run.evaluate(args.restore, args.data, args.class_map)
         return
-    data, files = args.detect, {}
-    if not is_store(data):
-        from featurize import own_videos, request
+    with locked(args.out):
+        data, files, unreadable = args.detect, {}, {}
+        if not is_store(data):
+            from featurize import own_videos, request
 
-        weights = request.local_weights(args.weights)
-        producers, folder = run.producers(args.restore), args.out / ".features"
-        try:
-            data, files = own_videos.featurize(Path(data), folder, producers, weights)
-        except KeyboardInterrupt:
-            _fail("interrupted; the same command continues from here", 130)
-    run.detect(args.restore, data, args.out, files, args.threshold)
+            weights = request.local_weights(args.weights)
+            producers, folder = run.producers(args.restore), args.out / ".features"
+            try:
+                own = own_videos.featurize(Path(data), folder, producers, weights)
+            except own_videos.NothingReadable as error:
+                run.nothing_scored(args.restore, args.out, error.unreadable)
+                raise
+            except KeyboardInterrupt:
+                _fail("interrupted; the same command continues from here", 130)
+            data, files, unreadable = own
+        whole = run.detect(args.restore, data, args.out, files, unreadable, args.threshold)
+    if not whole:
+        index = args.out / "index.json"
+        _fail(f"some videos could not be scored; {index} tells why", UNSCORED)
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -54,6 +54,7 @@ class Snippet:
     size: tuple[int, int]  # of the video's picture, width and height
     length: int  # in frames of the video
     positions: list[int]  # of the frames seen, within the snippet
+    seconds: np.ndarray | None  # times of its frames and its end, where the rate varies
     grid: tuple[int, int]  # of patches in a frame
     pixels: Tensor  # [FRAMES · h · w, numbers of a patch], on the CPU
     tokens: Tensor  # [FRAMES · h · w / 4, D], on the model's device
@@ -161,7 +162,7 @@ class VideoLlama3:
             first += BATCH
 
     def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
-        seen = self._seen(entry.path, edges(entry.frames), max(start - 1, 0))
+        seen = self._seen(entry, max(start - 1, 0))
         before = here = next(seen, None)
         if start:
             here = next(seen, None)
@@ -172,18 +173,25 @@ class VideoLlama3:
             if after is not None:
                 before, here = here, after
 
-    def _seen(self, path: Path, edges: np.ndarray, start: int) -> Iterator[Snippet]:
+    def _seen(self, entry: Entry, start: int) -> Iterator[Snippet]:
         """The video's snippets from `start` on."""
         processor = self._processor.video_processor  # so that unusable weights are told first
-        size, lengths = None, np.diff(edges).tolist()
-        decoded = zip(lengths, snippets(path, edges, FRAMES), strict=True)
-        for number, (length, frames) in enumerate(decoded):
+        size, borders = None, edges(entry.frames)
+        uneven = entry.times is not None and entry.seconds(np.arange(entry.frames + 1)) is not None
+        decoded = zip(borders[:-1], borders[1:], snippets(entry.path, borders, FRAMES), strict=True)
+        for number, (first, end, frames) in enumerate(decoded):
             size = size or frames[0].shape[1::-1]
             if number >= start:
-                yield self._look(processor, frames, length, size)
+                seconds = entry.times[first : end + 1] if uneven else None
+                yield self._look(processor, frames, int(end - first), size, seconds)
 
     def _look(
-        self, processor: Any, frames: list[np.ndarray], length: int, size: tuple[int, int]
+        self,
+        processor: Any,
+        frames: list[np.ndarray],
+        length: int,
+        size: tuple[int, int],
+        seconds: np.ndarray | None = None,
     ) -> Snippet:
         """A snippet of a video of this size; a frame is prepared as one of its window's 12."""
         if max(size) > LONGEST_SIDE * min(size):
@@ -199,17 +207,20 @@ class VideoLlama3:
             video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
         )
         shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
-        return Snippet(size, length, part_middles(length, FRAMES), shape, pixels, torch.cat(tokens))
+        positions = part_middles(length, FRAMES)
+        return Snippet(size, length, positions, seconds, shape, pixels, torch.cat(tokens))
 
     def _window(self, three: Sequence[Snippet], fps: float) -> Window:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""
         processor = self._processor.video_processor
         starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
-        indices = [
+        indices: list[float] = [
             start + position
             for start, snippet in zip(starts[:-1], three, strict=True)
             for position in snippet.positions
         ]
+        if all(snippet.seconds is not None for snippet in three):
+            indices, fps = _seconds_seen(three), 1.0  # the processor divides the one by the other
         tokens = torch.cat([snippet.tokens for snippet in three])
         about: dict[str, Any] = {
             "video_grid_thw": torch.tensor([[len(indices), *three[0].grid]]),
@@ -261,6 +272,16 @@ class VideoLlama3:
         # where generation looks at those of the last.
         model.lm_head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
         return model, processor
+
+
+def _seconds_seen(three: Sequence[Snippet]) -> list[float]:
+    """The times of the frames that the model sees, counted from the window's beginning."""
+    begun, seen = 0.0, []
+    for snippet in three:
+        assert snippet.seconds is not None
+        seen += (begun + snippet.seconds[snippet.positions] - snippet.seconds[0]).tolist()
+        begun += float(snippet.seconds[-1] - snippet.seconds[0])
+    return seen
 
 
 def _decoding(temperature: float | None, top_p: float | None) -> dict[str, Any]:

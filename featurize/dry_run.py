@@ -33,7 +33,7 @@ def report(job: Job) -> None:
             hours = f"{snippets / rate / 3600:.2f}" if rate else "unknown"
             size = f"{size * sum(lengths.values()) / 1e9:.3f}" if rate else "unknown"
             table.add_row(stage, f"{len(left):,}", f"{snippets:,}", f"{rate:.1f}", hours, size)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     unknown = sum(n == 0 for n in lengths.values())
     console.print(
@@ -41,7 +41,6 @@ def report(job: Job) -> None:
         + (f", {unknown} videos of unknown length" if unknown else "")
         + f"; the store would be {job.request.out}. Nothing was written.",
         soft_wrap=True,
-        markup=False,
     )
 
 

@@ -95,7 +95,7 @@ class Job:
     def pieces(self, stage: str) -> Pieces:
         """The kept pieces of a stage, under all settings that they depend on."""
         captions = self.captioner.producer
-        if stage == "frames":
+        if stage == "times":
             return Pieces(self.request.work, stage, None)
         if stage == "visual":
             return Pieces(self.request.work, stage, [self.vision.producer, self._snippets])
@@ -133,22 +133,17 @@ class Job:
         return piece
 
     def known(self, entry: Entry) -> Entry:
-        """The entry with its frames and their rate, counted where the data set does not say.
+        """The entry with its frames, their rate and their times, as the file has them; as the list
+        has them where no file is at hand.
 
         Raises UnreadableVideo.
         """
-        if entry.frames:
-            if entry.fps:
-                return entry
-            from featurize.videos import announced
-
-            rate = announced(entry.path)[1] if entry.path.is_file() else 0.0
-            return entry.of_length(entry.frames, rate or USUAL_FPS)
-        from featurize.videos import probe
-
-        if not self.settled("frames", entry):
-            self._keep("frames", entry, lambda: list(probe(_present(entry).path)))
-        return entry.of_length(*self.kept("frames", entry))
+        if entry.frames and not entry.path.is_file():
+            return entry if entry.fps else entry.of_length(entry.frames, USUAL_FPS)
+        if not self.settled("times", entry):
+            self._keep("times", entry, lambda: _times(_present(entry)))
+        times, fps = np.split(self.kept("times", entry), [-1])
+        return entry.of_length(len(times) - 1, float(fps[0]), times)
 
     def looks_at_videos(self, stage: str) -> bool:
         """Whether the stage decodes the videos."""
@@ -197,7 +192,7 @@ class Job:
             pieces.save(entry.video, source, error)
             return 0
         pieces.save(entry.video, source, piece)
-        return piece.shape[-2] if isinstance(piece, np.ndarray) else len(piece)
+        return piece.shape[-2] if isinstance(piece, np.ndarray) and piece.ndim > 1 else len(piece)
 
     def visual_piece(self, entry: Entry) -> np.ndarray:
         """Image embeddings, float16 [crops, n, F]."""
@@ -258,6 +253,20 @@ def _fingerprint(path: Path) -> list[Any] | None:
         file.seek(max(0, size - ENDS))
         ends.update(file.read())
     return [size, ends.hexdigest()]
+
+
+def _times(entry: Entry) -> np.ndarray:
+    """The times of a video's frames and of its end, [frames + 1], and behind them their rate.
+
+    A list's count that the packets agree with saves decoding all of the file. Raises
+    UnreadableVideo.
+    """
+    from featurize.videos import probe, undecoded
+
+    found = undecoded(entry.path) if entry.frames else None
+    if found is None or found.frames != entry.frames:
+        found = probe(entry.path)
+    return np.append(found.times, found.fps)
 
 
 def _present(entry: Entry) -> Entry:

@@ -1,6 +1,7 @@
 """The stages that need all videos: the class captions, and the store."""
 
 import sys
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +70,8 @@ class Finished(NamedTuple):
     visual: np.ndarray
     captions: np.ndarray
     texts: list[str] | None
-    note: str | None
+    note: str | None  # how rows were brought to one length
+    differing: list[str]  # what the list says of it and the file does not
 
 
 def finished(job: Job, entry: Entry) -> Finished:
@@ -94,7 +96,7 @@ def finished(job: Job, entry: Entry) -> Finished:
     visual, captions, binned_from, note = published.align(visual, captions, entry.split)
     if texts:
         texts = (texts + texts[-1:])[: len(captions)]
-    video = Video(
+    made = Video(
         video=entry.video,
         split=entry.split,
         labels=entry.labels,
@@ -106,7 +108,9 @@ def finished(job: Job, entry: Entry) -> Finished:
         binned_from=binned_from,
         intervals=entry.intervals if entry.split == "test" else (),
     )
-    return Finished(video, visual, captions, texts, note)
+    timed = replace(made, seconds=entry.seconds(made.frame_edges))
+    notes = [f"{entry.video}: {entry.note}"] if entry.note else []
+    return Finished(timed, visual, captions, texts, note, notes)
 
 
 def unreadable(entry: Entry, reason: str) -> Video:
@@ -132,7 +136,7 @@ def pack(job: Job) -> list[str]:
         "class_names": job.text_model.class_producer,
         "flags": job.request.flags,
     }
-    failures, notes = [], []
+    failures, notes, differing = [], [], list[str]()
     texts = truncated = 0
     settings = {"dataset": job.source.dataset, "classes": job.source.classes}
     with Writer(job.request.out, **settings, producers=producers) as writer:
@@ -145,9 +149,10 @@ def pack(job: Job) -> list[str]:
                 continue
             writer.add(features.video, features.visual, features.captions, features.texts)
             notes.append(features.note)
+            differing += features.differing
             texts += len(features.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
-        report = [*job.source.notes, *published.report(notes), *made["notes"]]
+        report = [*job.source.notes, *published.report(notes), *made["notes"], *differing]
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = report
         if failures:

@@ -77,7 +77,7 @@ def look(path: Path, most: int) -> Video:
         raise BadInput(f"there is no video {path}; give the path of one, --data video=FILE")
     from featurize.videos import probe
 
-    frames, fps = probe(path, most * SNIPPET_FRAMES)
+    frames, fps, _ = probe(path, most * SNIPPET_FRAMES)
     if frames < SNIPPET_FRAMES:
         raise BadInput(f"{path} has {frames} frames; give a video of {SNIPPET_FRAMES} or more")
     return Video(path, frames // SNIPPET_FRAMES, fps)

@@ -8,7 +8,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,15 @@ XD_CODES = {
 XD_FPS = 24.0
 SNIPPET_FRAMES = 16
 USUAL_FPS = 25.0  # where neither the data set nor the file tells the rate
-ENDINGS = {f".{name}" for name in "mp4 m4v mov avi mkv webm mpg mpeg wmv flv ts".split()}
+# of files that hold a video of their own; playlists and lists of pictures do not
+ENDINGS = {
+    f".{name}"
+    for name in (
+        "mp4 m4v mov qt avi divx mkv webm mpg mpeg mpe m1v m2v vob ts m2ts mts wmv asf flv f4v 3gp "
+        "3g2 ogv ogm dv mxf rm rmvb dav h264 264 avc h265 265 hevc mjpeg mjpg y4m nut gif"
+    ).split()
+}
+SHOWN = 10  # names that a list in a sentence has
 Intervals = tuple[tuple[str, int, int], ...]
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")
 
@@ -67,11 +75,32 @@ class Entry:
     fps: float
     path: Path
     intervals: Intervals = ()
+    # seconds at which each frame begins and the last one ends, [frames + 1], once it is decoded
+    times: np.ndarray | None = field(default=None, compare=False, repr=False)
+    note: str | None = None  # what the list says and the file does not
 
-    def of_length(self, frames: int, fps: float) -> "Entry":
+    def of_length(self, frames: int, fps: float, times: np.ndarray | None = None) -> "Entry":
         """The entry of a decoded video: truth that reaches past its last frame is cut there."""
         inside = [(name, a, min(b, frames)) for name, a, b in self.intervals if a < frames]
-        return replace(self, frames=frames, fps=self.fps or fps, intervals=tuple(inside))
+        note = self.note
+        if self.frames not in (0, frames):
+            note = f"the list says {self.frames} frames, the file has {frames}"
+        return replace(
+            self,
+            frames=frames,
+            fps=self.fps or fps,
+            intervals=tuple(inside),
+            times=times,
+            note=note,
+        )
+
+    def seconds(self, edges: np.ndarray) -> tuple[float, ...] | None:
+        """The times of the frames `edges`; None where they are `edges / fps`, to a millisecond, or
+        where they are not known.
+        """
+        if self.times is None or np.allclose(self.times[edges], edges / self.fps, 0, 1e-3):
+            return None
+        return tuple(self.times[edges].tolist())
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,14 @@ class Source:
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+
+
+def tell_passed_over(files: Sequence[Path]) -> None:
+    """Prints which files of a folder are not looked at: the first few, and how many there are."""
+    if files:
+        names = ", ".join(str(file).encode(errors="replace").decode() for file in files[:SHOWN])
+        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+        print(f"passed over, since their endings are no video's: {names}{more}")
 
 
 def edges(frames: int, span: int = SNIPPET_FRAMES) -> np.ndarray:

@@ -1,12 +1,21 @@
-"""Decode videos: some frames of every snippet, in one pass over the file and in bounded memory."""
+"""Decode videos: some frames of every snippet, in one pass over the file and in bounded memory; and
+the times of their frames.
 
+FFmpeg would take a file's name for an address, and open whatever a playlist names. So it is given
+`file:` and an absolute path, may use no other protocol, and opens only formats that hold a video
+themselves.
+"""
+
+import os
+import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import av.container
+import av.stream
 import numpy as np
 from av.error import FFmpegError
 
@@ -17,31 +26,96 @@ from featurize.sources import USUAL_FPS, UnreadableVideo
 ANY_TITLE: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
+# FFmpeg's names of the containers and raw streams that open no file but their own. Playlists,
+# numbered pictures, texts and devices are not here, nor is what a later FFmpeg may bring.
+FORMATS = (
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpeg mpegvideo m4v asf flv live_flv kux ogg "
+    "dv mxf gxf rm ivr dhav nut nsv nuv wtv lvf pva yuv4mpegpipe gif h261 h263 h264 hevc vvc evc "
+    "av1 obu ivf mjpeg mjpeg_2000 vc1 vc1test dirac cavsvideo avs2 avs3 dnxhd"
+).split()
+OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+PATIENCE = 60.0  # seconds without a packet
+SAME_RATE = 0.01  # how far a rate may be from the one that the frames' times give
+SLOWEST, FASTEST = 0.01, 1000.0  # rates that are believed, frames a second
+LATE = 3  # frames
+EARLIER_SOUND = 0.1  # seconds
+LONGEST_GAP = 24 * 3600.0  # seconds; a longer one is a clock that began anew
+
+
+class Probe(NamedTuple):
+    """What decoding a whole video tells."""
+
+    frames: int
+    fps: float
+    times: np.ndarray  # seconds at which each frame begins and the last one ends, [frames + 1]
 
 
 def announced(path: Path) -> tuple[int, float]:
     """Frames and rate as the file's head tells them, without decoding; 0 where it does not."""
     try:
         with _open(path) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            stream = _moving(container)
+            rate = _rate(stream)
             seconds = (container.duration or 0) / av.time_base
             return stream.frames or round(seconds * rate), rate
-    except (FFmpegError, IndexError):
+    except (FFmpegError, UnreadableVideo):
         return 0, 0.0
 
 
-def probe(path: Path, most: int | None = None) -> tuple[int, float]:
-    """The number of frames, found by decoding `most` of them at most, and their mean rate a second.
+def probe(path: Path, most: int | None = None) -> Probe:
+    """The frames, found by decoding `most` of them at most, and their times.
 
     Raises UnreadableVideo for a file without a single readable frame.
     """
-    frames = readable = 0
-    for frame in islice(_frames(path), most):
-        frames, readable = frames + 1, readable + (frame is not None)
+    times, readable = [], 0
+    for second, frame in islice(_frames(path), most):
+        times.append(second)
+        readable += frame is not None
     if not readable:
         raise UnreadableVideo("not one frame of it can be read")
-    return frames, announced(path)[1] or USUAL_FPS
+    return _probe(np.array(times), announced(path)[1])
+
+
+def undecoded(path: Path) -> Probe | None:
+    """The same from the packets alone, in a fraction of the time; None where they do not tell."""
+    try:
+        with _open(path) as container:
+            stream = _moving(container)
+            base, origin = stream.time_base, _origin(container, stream)
+            times = [
+                np.nan if packet.pts is None or base is None else packet.pts * base - origin
+                for packet in container.demux(stream)
+                if packet.size
+            ]
+            times = np.sort(np.array(times, np.float64))
+            rate = _rate(stream)
+    except (FFmpegError, UnreadableVideo):
+        return None
+    if not len(times) or not np.isfinite(times).all():
+        return None
+    return _probe(times, rate)
+
+
+def _probe(times: np.ndarray, rate: float) -> Probe:
+    """Ascending times from what a stream tells of its frames, [frames], NaN where it does not;
+    `rate` is the head's, 0 where it tells none. The last frame is as long as most.
+    """
+    usual = rate if SLOWEST <= rate <= FASTEST else USUAL_FPS
+    known = np.flatnonzero(np.isfinite(times))
+    if len(known) < 2 or times[known[-1]] <= times[known[0]]:
+        return Probe(len(times), usual, np.arange(len(times) + 1) / usual)
+    steps = np.diff(np.interp(np.arange(len(times)), known, times[known]))
+    step = float(np.median(steps[steps > 0]))
+    steps[(steps < 0) | (steps > LONGEST_GAP)] = step  # the stream's clock began anew
+    steps[: known[0]] = steps[known[-1] :] = step
+    start = float(times[known[0]]) - known[0] * step
+    if start < LATE * step:  # where frames are reordered some containers begin a little late
+        start = 0.0
+    ends = start + np.concatenate([[0.0], np.cumsum(np.append(steps, step))])
+    mean = len(times) / (ends[-1] - ends[0])
+    told = SLOWEST <= rate <= FASTEST and abs(mean / rate - 1) <= SAME_RATE
+    fps = rate if told else min(max(mean, SLOWEST), FASTEST)
+    return Probe(len(times), fps, np.round(ends, 6))
 
 
 def part_middles(length: int, count: int) -> list[int]:
@@ -65,7 +139,7 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     done: int = 0
     picked: list[np.ndarray] = []
     last = None
-    for position, frame in enumerate(_frames(path)):
+    for position, (_, frame) in enumerate(_frames(path)):
         if frame is None:
             continue
         pixels = None
@@ -98,29 +172,69 @@ def _upright(frame: av.VideoFrame) -> np.ndarray | None:
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    return av.open(str(path), "r", **ANY_TITLE)
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        raise UnreadableVideo("not a readable video (there is no such file)") from None
+    if not regular:
+        raise UnreadableVideo("not a readable video (a folder, a pipe or a device)")
+    address = f"file:{os.path.abspath(path)}"
+    return av.open(address, "r", options=dict(OPTIONS), timeout=PATIENCE, **ANY_TITLE)
 
 
-def _frames(path: Path) -> Iterator[av.VideoFrame | None]:
-    """All frames in order, None in the place of a packet that cannot be decoded."""
+def _moving(container: av.container.InputContainer) -> Any:
+    """The stream of pictures that move; covers and thumbnails are streams too.
+
+    Raises UnreadableVideo where there is none that can be decoded.
+    """
+    still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & still]
+    if not streams:
+        raise UnreadableVideo("no video stream in this file")
+    moving = next((s for s in streams if s.frames != 1), streams[0])
+    if moving.codec_context is None:
+        raise UnreadableVideo("not a readable video (unknown codec)")
+    return moving
+
+
+def _rate(stream: Any) -> float:
+    """The head's frames a second; 0 where it tells none that can be."""
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    return rate if SLOWEST <= rate <= FASTEST else 0.0
+
+
+def _origin(container: av.container.InputContainer, stream: Any) -> float:
+    """The time of the stream that a player shows as 0, in seconds."""
+    base = stream.time_base
+    own = float(stream.start_time * base) if stream.start_time is not None and base else 0.0
+    all_streams = own if container.start_time is None else container.start_time / av.time_base
+    # sound begins some milliseconds earlier in many files, which no player shows
+    return all_streams if own - all_streams > EARLIER_SOUND else own
+
+
+def _frames(path: Path) -> Iterator[tuple[float, av.VideoFrame | None]]:
+    """All frames in order with their times in seconds, NaN where the stream does not tell; None in
+    the place of a packet that cannot be decoded.
+    """
     begun = False
     try:
         with _open(path) as container:
-            if not container.streams.video:
-                raise UnreadableVideo("no video stream in this file")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise UnreadableVideo("not a readable video (unknown codec)")
+            stream = _moving(container)
+            base, origin = stream.time_base, _origin(container, stream)
+
+            def second(of: Any) -> float:
+                return float("nan") if of.pts is None or base is None else of.pts * base - origin
+
             # with more threads what becomes of a damaged stream would depend on their race
             stream.codec_context.thread_count = 1
             for packet in container.demux(stream):
                 try:
                     for frame in packet.decode():
                         begun = True
-                        yield frame
+                        yield second(frame), frame
                 except FFmpegError:
                     # Keeps the frames after a damaged one in their place.
-                    yield None
+                    yield second(packet), None
     except FFmpegError as error:
         if not begun:
             raise UnreadableVideo(f"not a readable video ({error.strerror})") from None

@@ -51,13 +51,14 @@ def locked(path: Path) -> Iterator[None]:
         # a second is enough to see that the process is dead, and to try again
         held = SoftFileLock(lock, timeout=1, poll_interval=0.1, thread_local=False).acquire()
     except Timeout:
+        holder = "another process"
         with contextlib.suppress(OSError, ValueError):
             process, host = lock.read_text(errors="replace").split("\n")[:2]
-            raise BadInput(
-                f"{path} is being written by process {process} on {host}; wait until it is done, "
-                f"or stop it (if it is not there any more, remove {lock})."
-            ) from None
-        raise BadInput(f"{path} is being written by another process; repeat this later.") from None
+            holder = f"process {process} on {host}"
+        raise BadInput(
+            f"{path} is being written by {holder}; wait until it is done, or stop it (if it is not "
+            f"there any more, remove {lock})."
+        ) from None
     with held:
         yield
 

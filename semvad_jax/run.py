@@ -295,13 +295,15 @@ def detect(
     data: str,
     out: Path,
     files: Mapping[str, Path],
+    unreadable: Mapping[str, str],
     threshold: float | None,
-) -> None:
+) -> bool:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/ scores.csv,
-    events.json and report.html.
+    events.json and report.html, and OUT/index.json; returns whether every video was scored.
 
-    `files` are those of the store's videos that are at hand, by name; `threshold` is used in place
-    of the run's own. Raises BadInput where the store has other producers than the run's.
+    `files` are those of the store's videos that are at hand, by name; `unreadable` videos are not
+    in it, for these reasons; `threshold` is used in place of the run's own. Raises BadInput where
+    the store has other producers than the run's.
     """
     cfg, frozen, meta = checkpoint.read(run)
     features = open_store(data)
@@ -309,10 +311,19 @@ def detect(
     detection.check_producers(run, meta.producers, features)
     params, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
-    written = detection.detect(cfg, frozen, params, features, origin, out, files)
-    pages = "\n".join(f"  {folder / 'report.html'}" for folder in written[:SHOWN])
-    more = f"\n  and {len(written) - SHOWN} more" if len(written) > SHOWN else ""
-    print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n{pages}{more}")
+    detected = detection.detect(cfg, frozen, params, features, origin, out, files, unreadable)
+    for video, reason in detected.failed.items():
+        print(f"not scored: {video}: {reason}", file=sys.stderr)
+    if folders := list(detected.folders.values()):
+        pages = "\n".join(f"  {folder / 'report.html'}" for folder in folders[:SHOWN])
+        more = f"\n  and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
+        print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n{pages}{more}")
+    return not detected.failed
+
+
+def nothing_scored(run: Path, out: Path, unreadable: Mapping[str, str]) -> None:
+    """Writes OUT/index.json where none of the videos could be read."""
+    detection.write_index(out, str(run), {}, unreadable)
 
 
 def _summary(

@@ -11,6 +11,7 @@ import pytest
 
 import main
 from semvad_jax import config, data, store
+from semvad_jax.detection.detect import defused, folder_names
 from semvad_jax.files import BadInput
 from tests.support.stores import make_store
 from tests.test_videos import render, write_sound
@@ -108,7 +109,7 @@ def test_a_video_is_scored_as_in_the_store_that_the_run_knows(place, of_store, t
 
 def test_events_are_those_of_scores_csv(place, of_store):
     kept = json.loads((place / "run" / "checkpoint" / "thresholds.json").read_text())
-    for folder in of_store.iterdir():
+    for folder in (path for path in of_store.iterdir() if path.is_dir()):
         rows, told = rows_of(folder), events_of(folder)
         assert told["threshold"]["value"] == kept["binary"]
         above = {int(r["snippet"]) for r in rows if float(r["score_mean"]) > kept["binary"]}
@@ -174,12 +175,60 @@ def test_a_folder_of_videos_leaves_out_what_is_none(place, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("no video")
     (tmp_path / "b.avi").touch()
     detect(place, tmp_path, tmp_path / "out")
-    assert f"left out {tmp_path}/b.avi: not a readable video" in capsys.readouterr().out
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        detect(place, tmp_path, tmp_path / "out")
+    printed = capsys.readouterr()
+    assert ended.value.code == 3 and "not scored: b: not a readable video" in printed.err
+    assert "passed over, since their endings are no video's: notes.txt" in printed.out
+    index = json.loads((tmp_path / "out" / "index.json").read_text())["videos"]
+    assert [(v["video"], v["folder"], v["status"]) for v in index] == [
+        ("a", "a", "scored"),
+        ("b", None, "failed"),
+    ]
+    assert index[0]["reason"] is None and index[1]["reason"].startswith("not a readable video")
+    (tmp_path / "b.avi").unlink()
     detect(place, tmp_path, tmp_path / "out")  # the links that lie in it now are not videos of it
     assert [p.parent.name for p in tmp_path.glob("out/*/report.html")] == ["a"]
-    shutil.copy(place / "data" / "videos" / "v1.mp4", tmp_path / "a.mkv")
-    told = refused(capsys, place, tmp_path, tmp_path / "out")
-    assert "a.mkv and" in told and "deeper/a.mp4 would both be written to a/" in told
+    assert "no train video" not in capsys.readouterr().out
+
+
+def test_videos_of_one_name_are_videos_of_their_own(place, tmp_path):
+    for i, name in enumerate(("cam1/x.mp4", "cam2/x.mp4", "cam2/x.avi", "y.mp4")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(place / "data" / "videos" / f"v{i}.mp4", tmp_path / name)
+    detect(place, tmp_path, tmp_path / "out")
+    index = json.loads((tmp_path / "out" / "index.json").read_text())["videos"]
+    assert {v["video"]: v["folder"] for v in index} == {
+        "cam1/x": "cam1__x",
+        "cam2/x.avi": "cam2__x.avi",
+        "cam2/x.mp4": "cam2__x.mp4",
+        "y": "y",
+    }
+    assert rows_of(tmp_path / "out" / "cam2__x.avi")[-1]["end_frame"] == "32"
+
+
+def test_folders_are_safe_and_no_two_alike():
+    names = ["v1", "a/b", "a__b", "..", ".", "X", "x", "x" * 200, "ü.", "index.json", "..\\y"]
+    folders = folder_names(names)
+    assert folders["v1"] == "v1" and len({f.casefold() for f in folders.values()}) == len(names)
+    for name, folder in folders.items():
+        assert name == "v1" or "~" in folder, (name, folder)
+        assert not folder.startswith(".") and "/" not in folder and "\\" not in folder
+        assert len(folder.encode()) <= 120 and folder[-1] not in ". "
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\ta", "\ra", "'", "'=1", "a", "", "1"])
+def test_cells_are_no_formulas_and_can_be_read_back(text):
+    cell = defused(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert cell.removeprefix("'") == text
+
+
+def test_out_is_neither_a_run_nor_a_store(place, tmp_path, capsys):
+    for folder in ("run", "store"):
+        told = refused(capsys, place, place / "store", place / folder)
+        assert "holds a run or a store" in told
 
 
 @pytest.mark.parametrize(
@@ -201,13 +250,15 @@ def test_what_has_no_frames_is_told_in_a_sentence(place, tmp_path, capsys, kind,
         given.mkdir()
     told = refused(capsys, place, given, tmp_path / "out")
     assert words in told and str(given) in told
-    assert not (tmp_path / "out").exists()
+    told_of = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert told_of == (["index.json"] if kind in ("empty", "sound") else [])
 
 
 def copy_run(place, name, **producers):
     """A run whose store says other things of its producers."""
     run = place / name
     shutil.copytree(place / "run", run, dirs_exist_ok=True)
+    (run / "checkpoint" / "checksums.json").unlink()
     path = run / "checkpoint" / "meta.json"
     meta = json.loads(path.read_text())
     meta["producers"] = {k: v for k, v in (meta["producers"] | producers).items() if v}
@@ -260,7 +311,7 @@ def test_flags_and_weights_reach_the_featurizer(place, tmp_path, monkeypatch):
     weights = {"clip-vit-b16": tmp_path, "clip-vit-l14": place}
     video, folder = place / "data" / "videos" / "v7.mp4", tmp_path / ".features"
     made = own_videos.featurize(video, folder, {"flags": flags}, weights)
-    assert made == (str(folder / "store"), {"v7": video})
+    assert made == (str(folder / "store"), {"v7": video}, {})
     (request,) = asked
     assert request.flags == flags and request.weights == weights
     assert request.captioner == Maker("videollama3-2b") and request.top_p == 0.9

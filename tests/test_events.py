@@ -18,7 +18,7 @@ def timeline(mean, probabilities=None, captions=None, **more):
     given = {
         "video": "v",
         "edges": np.minimum(16 * np.arange(n + 1), 16 * n - 6),
-        "fps": 25.0,
+        "second_edges": np.minimum(16 * np.arange(n + 1), 16 * n - 6) / 25.0,
         "mean": np.array(mean, float),
         "sd": None,
         "classes": () if probabilities is None else ("Normal", "Riot", "Arson"),

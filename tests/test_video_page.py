@@ -286,7 +286,11 @@ def test_a_thousand_seconds_are_small_and_quick(opened, tmp_path):
         f"{t} " + "people stand around in a shop and talk to each other. " * 8 for t in range(n)
     ]
     line = scored(
-        n, classes=14, captions=captions, fps=25.0, edges=np.minimum(np.arange(n + 1) * 16, 25000)
+        n,
+        classes=14,
+        captions=captions,
+        second_edges=np.minimum(np.arange(n + 1) * 16, 25000) / 25.0,
+        edges=np.minimum(np.arange(n + 1) * 16, 25000),
     )
     path = write(tmp_path / "page", line)  # a short video would answer with its own end
     assert path.stat().st_size < 2e6

@@ -1,12 +1,16 @@
 """Detection: a store's videos are scored by every seed of a run, and each video gets a folder with
-scores.csv, events.json and report.html.
+scores.csv, events.json and report.html; OUT/index.json tells which, and what could not be scored.
 
 All that is written of a video is made from one `Timeline`, see timeline.py.
 """
 
 import csv
 import dataclasses
+import hashlib
 import json
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from semvad_jax.detection.timeline import DECIMALS, Timeline, written
 from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, read_json, replacing, require, write
 from semvad_jax.store import Store, Video
+from semvad_jax.store.format import truth_known
 from semvad_jax.types import Frozen
 
 THRESHOLDS = "thresholds.json"  # in RUN/checkpoint
@@ -34,6 +39,10 @@ PRODUCERS = ("visual", "captions", "text")
 OF_FILES = ("file", "files", "sha256", "sha256_of_names_and_sizes")
 OF_FILES += ("repeated_last_captions", "videos_with_one_crop")
 HEAD = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+# hidden names, separators and controls, the names of our own files
+UNSAFE = re.compile(r"^\.|^store(\.work)?$|^index\.json$|[\\\x00-\x1f\x7f]", re.IGNORECASE)
+LONGEST = 120  # bytes of a folder's name
 CONFIDENCE = "the mean over the event's snippets of the score's mean over seeds"
 
 
@@ -126,28 +135,34 @@ def detect(
     origin: Origin,
     out: Path,
     files: Mapping[str, Path],
-) -> list[Path]:
+    unreadable: Mapping[str, str],
+) -> "Detected":
     """Writes OUT/<video>/ scores.csv, events.json and report.html for every readable video of the
-    store, and returns these folders.
+    store, and OUT/index.json, which tells their folders, and of the others why they have none.
 
     `params` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class of
     a snippet is the one with the largest mean probability. `files` are those of the store's videos
-    that are at hand, by the video's name. Raises BadInput where the features do not fit the model,
-    and where no video is readable.
+    that are at hand, by the video's name; `unreadable` are videos that did not come into the store,
+    with the reasons. Raises BadInput where the features do not fit the model, and where OUT is a
+    run or a store.
     """
     check_store(cfg, store)
-    videos = [i for i, v in enumerate(store.videos) if v.error is None and v.snippets > 0]
-    if not videos:
-        raise BadInput(
-            f"the store at {store.path} has no readable video; see the errors in its videos.jsonl"
+    for name in ("config.json", "store.json"):
+        require(
+            not (out / name).is_file(),
+            f"{out} holds a run or a store, which videos could overwrite; give another --out",
         )
-    scores = seeds.score_videos(cfg, frozen, params, store, videos)
-    folders = []
+    videos = [i for i, v in enumerate(store.videos) if v.error is None and v.snippets > 0]
+    failed = {v.video: v.error or "no snippets" for v in store.videos if v.snippets == 0}
+    failed |= unreadable
+    names = folder_names([store.videos[i].video for i in videos])
+    scores = seeds.score_videos(cfg, frozen, params, store, videos) if videos else []
+    folders = {}
     for position, i in enumerate(videos):
         anomaly = np.stack([s.head(origin.head)[position] for s in scores]).astype(np.float64)
         classes = [s.classes[position] for s in scores if s.classes is not None]
         timeline = _timeline(cfg, store, i, anomaly, _mean_over_seeds(classes) if classes else None)
-        folder = out / timeline.video.replace("/", "__")
+        folder = out / names[timeline.video]
         folder.mkdir(parents=True, exist_ok=True)
         above = events.events(timeline, origin.threshold.value)
         _write_scores(folder / "scores.csv", timeline)
@@ -155,8 +170,51 @@ def detect(
         file = files.get(timeline.video)
         address = video_page.address(file, folder) if file else None
         write(folder / "report.html", video_page.render(timeline, above, origin, address))
-        folders.append(folder)
-    return folders
+        folders[timeline.video] = folder
+    write_index(out, origin.run, names, failed)
+    return Detected(folders, failed)
+
+
+def write_index(out: Path, run: str, folders: Mapping[str, str], failed: Mapping[str, str]) -> None:
+    """Writes OUT/index.json: the folder of each video that was scored, and why others were not."""
+    rows = [_row(video, folder, None) for video, folder in folders.items()]
+    rows += [_row(video, None, reason) for video, reason in failed.items()]
+    out.mkdir(parents=True, exist_ok=True)
+    index = json.dumps({"run": run, "videos": rows}, ensure_ascii=False, indent=1)
+    write(out / "index.json", index + "\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Detected:
+    """The folders of the videos that were scored, and why others were not, by the videos' names."""
+
+    folders: dict[str, Path]
+    failed: dict[str, str]
+
+
+def _row(video: str, folder: str | None, reason: str | None) -> dict[str, str | None]:
+    status = "scored" if reason is None else "failed"
+    return {"video": video, "folder": folder, "status": status, "reason": reason}
+
+
+def folder_names(videos: Sequence[str]) -> dict[str, str]:
+    """A name for each video's folder: safe wherever files lie, and no two alike.
+
+    A plain name stays as it is. `a/b` becomes `a__b`; what is still not safe, or not alone, gets
+    digits made of the video's name.
+    """
+    plain = [video.replace("/", "__") for video in videos]
+    alike = Counter(unicodedata.normalize("NFC", name).casefold() for name in plain)
+    names = {}
+    for video, name in zip(videos, plain, strict=True):
+        alone = alike[unicodedata.normalize("NFC", name).casefold()] == 1
+        safe = name == UNSAFE.sub("_", name) and name[-1] not in ". "
+        if not (alone and safe and len(name.encode()) <= LONGEST):
+            digits = hashlib.sha256(video.encode()).hexdigest()[:8]
+            short = UNSAFE.sub("_", name).encode()[: LONGEST - 9].decode(errors="ignore")
+            name = f"{short}~{digits}"
+        names[video] = name
+    return names
 
 
 def _timeline(
@@ -173,7 +231,7 @@ def _timeline(
     return Timeline(
         video=video.video,
         edges=video.frame_edges,
-        fps=video.fps,
+        second_edges=video.second_edges,
         mean=written(anomaly.mean(axis=0)),
         sd=written(anomaly.std(axis=0, ddof=1)) if len(anomaly) > 1 else None,
         classes=() if classes is None else cfg.data.classes,
@@ -187,8 +245,7 @@ def _truth(video: Video, normal: str) -> tuple[tuple[str, int, int], ...] | None
     """Where anomalies are: known of test videos that have intervals or are normal, else None. Train
     videos have labels alone.
     """
-    known = video.split == "test" and (video.intervals or normal in video.labels)
-    return video.intervals if known else None
+    return video.intervals if truth_known(video, normal) else None
 
 
 def _write_scores(path: Path, timeline: Timeline) -> None:
@@ -198,7 +255,7 @@ def _write_scores(path: Path, timeline: Timeline) -> None:
     sds = [""] * timeline.snippets if timeline.sd is None else _digits(timeline.sd)
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow([*HEAD.split(","), *timeline.classes, "caption"])
+        rows.writerow([*HEAD.split(","), *map(defused, timeline.classes), "caption"])
         for t in range(timeline.snippets):
             rows.writerow(
                 [
@@ -209,11 +266,19 @@ def _write_scores(path: Path, timeline: Timeline) -> None:
                     seconds[t + 1],
                     means[t],
                     sds[t],
-                    timeline.named[t],
+                    defused(timeline.named[t]),
                     *_digits(timeline.probabilities[t]),
-                    timeline.captions[t],
+                    defused(timeline.captions[t]),
                 ]
             )
+
+
+def defused(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe goes before one that begins
+    with = + - @, a tab or a carriage return, and before an apostrophe, so that taking off the first
+    apostrophe gives every text back.
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _digits(values: np.ndarray) -> list[str]:

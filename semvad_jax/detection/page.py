@@ -18,7 +18,7 @@ import numpy as np
 
 from semvad_jax.detection.events import Event, Origin
 from semvad_jax.detection.timeline import Timeline, distinct
-from semvad_jax.templates import COLOURS, clock, template
+from semvad_jax.templates import COLOURS, clock, script, template
 
 WIDTH, HEIGHT = 1000, 200  # units of the drawing; a score of 1 is as high as HEIGHT
 NORMAL = "#c4c4c4"  # the colour of the normal class
@@ -57,6 +57,7 @@ def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address:
         ticks=_ticks(timeline.seconds[-1]),
         truth=_truth(timeline),
         data=_data(timeline),
+        script=script("video.js"),
         percent=partial(_percent, timeline),
         shown_captions=SHOWN_CAPTIONS,
         width=WIDTH,
@@ -133,7 +134,10 @@ def _truth(timeline: Timeline) -> list[tuple[str, float, float]] | None:
     """The timeline's truth with its frames as seconds."""
     if timeline.truth is None:
         return None
-    return [(name, start / timeline.fps, end / timeline.fps) for name, start, end in timeline.truth]
+    return [
+        (name, *np.interp([start, end], timeline.edges, timeline.second_edges).tolist())
+        for name, start, end in timeline.truth
+    ]
 
 
 def _data(timeline: Timeline) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Timeline:
 
     video: str
     edges: np.ndarray  # [n + 1] boundaries of the snippets in frames
-    fps: float
+    second_edges: np.ndarray  # [n + 1] the same in seconds
     mean: np.ndarray  # [n]
     sd: np.ndarray | None  # [n]
     classes: tuple[str, ...]  # C names
@@ -40,8 +40,8 @@ class Timeline:
 
     @cached_property
     def seconds(self) -> list[float]:
-        """The snippets' boundaries in seconds, [n + 1]."""
-        return [round(int(edge) / self.fps, 3) for edge in self.edges]
+        """The snippets' boundaries in seconds as they are written, [n + 1]."""
+        return [round(second, 3) for second in self.second_edges.tolist()]
 
     @cached_property
     def named(self) -> list[str]:

@@ -69,7 +69,7 @@ class Worst:
                 touched = np.flatnonzero((edges[1:] > start) & (edges[:-1] < end))
                 wrong = np.mean(self.normal > self.means[position][touched].max())
                 moment = self._moment(position, touched, float(wrong), name)
-                seconds = {"start": start / video.fps, "end": end / video.fps}
+                seconds = {"start": video.second_of(start), "end": video.second_of(end)}
                 moments.append(dataclasses.replace(moment, **seconds))
         return tuple(sorted(moments, key=lambda moment: moment.score)[:SHOWN])
 
@@ -83,8 +83,8 @@ class Worst:
         of_seeds = self.rows[position][:, highest]
         return Moment(
             video=video.video,
-            start=float(video.frame_edges[snippets[0]] / video.fps),
-            end=float(video.frame_edges[snippets[-1] + 1] / video.fps),
+            start=float(video.second_edges[snippets[0]]),
+            end=float(video.second_edges[snippets[-1] + 1]),
             score=float(of_seeds.mean()),
             sd=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
             wrong=wrong,

@@ -22,6 +22,7 @@ FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "c
 BLOCK = 1 << 22  # elements looked at in one go
 LONGEST_NAME = 200  # bytes
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line separators
+SHORTEST = 0.001  # seconds of a video
 MOST_FRAMES, MOST_CROPS, FASTEST = 10**9, 1000, 1000.0  # a year of video; frames a second
 
 
@@ -55,6 +56,12 @@ class Video:
         if self.seconds is None:
             return self.frame_edges / self.fps
         return np.array(self.seconds, np.float64)
+
+    def second_of(self, frame: int) -> float:
+        """When a frame begins; within a snippet of uneven times the frames are taken as even."""
+        if self.seconds is None:
+            return frame / self.fps
+        return float(np.interp(frame, self.frame_edges, self.second_edges))
 
     @property
     def frame_edges(self) -> np.ndarray:
@@ -128,7 +135,10 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
         ascending = all(a <= b for a, b in zip(video.seconds, video.seconds[1:], strict=False))
         sane = all(math.isfinite(s) and s >= 0 for s in video.seconds)
         require(
-            len(video.seconds) == video.snippets + 1 and ascending and sane,
+            len(video.seconds) == video.snippets + 1
+            and ascending
+            and sane
+            and video.seconds[-1] >= SHORTEST,
             f"{who} has seconds that are not {video.snippets + 1} times in ascending order, the "
             "beginnings of its snippets and the end.",
         )
