@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurize.sources import SNIPPET_FRAMES, Entry
+from featurize.sources import SNIPPET_FRAMES, Entry, without_ending
 from semvad_jax.files import BadInput, json_lines, sha256
 
 SPANS = 16
@@ -81,9 +81,10 @@ def _read(path: Path) -> tuple[dict[str, list[str]], bool]:
                 by_row[video][snippet] = text
             case {} if line and all(_is_texts(texts) for texts in line.values()):
                 for name, texts in line.items():
-                    if Path(name).stem in listed:
+                    video = without_ending(name)
+                    if video in listed:
                         raise BadInput(f"{where} lists the captions of {name} a second time.")
-                    listed[Path(name).stem] = texts
+                    listed[video] = texts
             case _:
                 raise BadInput(
                     f'{where} is neither {{"video", "snippet", "text"}} nor '

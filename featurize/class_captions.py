@@ -93,10 +93,13 @@ def caption(rows: Sequence[dict]) -> str:
 
 
 def fitting(rows: Sequence[dict], count_tokens: Callable[[str], int]) -> list[dict]:
-    """The first of the words, as many as fit the text encoder together."""
+    """The first of the words, as many as fit the text encoder together; one that would not fit even
+    alone is passed over.
+    """
     taken: list[dict] = []
     for row in rows:
-        if count_tokens(caption([*taken, row])) + 2 > MAX_TOKENS:
+        if count_tokens(caption([*taken, row])) + 2 <= MAX_TOKENS:
+            taken.append(row)
+        elif count_tokens(caption([row])) + 2 <= MAX_TOKENS:
             break
-        taken.append(row)
     return taken

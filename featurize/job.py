@@ -3,6 +3,7 @@ stage makes of ONE video.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -11,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from featurize import class_captions, producers, published, sources
+from featurize import class_captions, plan, producers, published, sources
 from featurize.pieces import Pieces, digest
 from featurize.published import PublishedCaptions, PublishedVision
 from featurize.request import CAPTIONERS, Request
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, sha256
 
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
-ENDS = 1 << 16  # bytes at either end of a video file that tell it from others
 
 
 class Job:
@@ -27,7 +27,7 @@ class Job:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self._fingerprints: dict[str, Any] = {}  # by video
+        self._checksums: dict[str, str] = {}  # of files, by what tells them from others
         self.vision = producers.vision(request)
         self.source = _source(request)
         self.captioner = producers.captioner(request, self.source.entries)
@@ -114,9 +114,26 @@ class Job:
             return digest(_as_json(self._piece("captions", entry)))
         if stage == "captions" and not self.looks_at_videos(stage):
             return digest(entry.frames)
-        if entry.video not in self._fingerprints:
-            self._fingerprints[entry.video] = _fingerprint(entry.path)
-        return digest([self._fingerprints[entry.video], entry.frames, entry.fps])
+        return digest([self._checksum(entry.path), entry.frames, entry.fps])
+
+    def _checksum(self, path: Path) -> str | None:
+        """The SHA-256 of a video's file, None where it is missing. A file is read once, and again
+        when anything of it changes: its place, its size or its times.
+        """
+        if not path.is_file():
+            return None
+        state = path.stat()
+        identity = [os.fsdecode(os.path.abspath(path)), state.st_size, state.st_ino]
+        identity += [state.st_mtime_ns, state.st_ctime_ns]
+        key = digest(ascii(identity))
+        if key not in self._checksums:
+            kept = Pieces(self.request.work, "checksums", None)
+            known = kept.load("file", key)
+            if known is None:
+                known = sha256(path)
+                kept.save("file", key, known)
+            self._checksums[key] = known
+        return self._checksums[key]
 
     def _piece(self, stage: str, entry: Entry) -> Any:
         return self.pieces(stage).load(entry.video, self.made_from(stage, entry))
@@ -184,10 +201,18 @@ class Job:
         return self.text_piece(entry)
 
     def _keep(self, stage: str, entry: Entry, make: Callable[[], Any]) -> int:
-        """Save what `make` gives, or why it cannot; returns the number of snippets."""
+        """Save what `make` gives, or why it cannot; returns the number of snippets.
+
+        What was made of a file that changed meanwhile is made again, once.
+        """
         pieces, source = self.pieces(stage), self.made_from(stage, entry)
         try:
             piece = make()
+            if self.made_from(stage, entry) != source:
+                source = self.made_from(stage, entry)
+                piece = make()
+            if self.made_from(stage, entry) != source:
+                raise UnreadableVideo("its file changes while it is read")
         except UnreadableVideo as error:
             pieces.save(entry.video, source, error)
             return 0
@@ -232,27 +257,14 @@ def _source(request: Request) -> Source:
         from featurize.demo import videos
 
         return videos.source(request.videos)
-    if request.dataset == "ucf":
-        return sources.ucf(request.videos)
-    if request.dataset == "xd":
-        return sources.xd(request.videos)
-    return sources.folder(request.videos)
+    listed = {"ucf": sources.ucf, "xd": sources.xd}.get(request.dataset, sources.folder)
+    source = listed(request.videos)
+    plan.check(source, request.videos)
+    return source
 
 
 def _as_json(piece: Any) -> Any:
     return str(piece) if isinstance(piece, Exception) else piece
-
-
-def _fingerprint(path: Path) -> list[Any] | None:
-    """What tells a file from others without reading all of it, wherever and whenever it was put."""
-    if not path.is_file():
-        return None
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        ends = hashlib.sha256(file.read(ENDS))
-        file.seek(max(0, size - ENDS))
-        ends.update(file.read())
-    return [size, ends.hexdigest()]
 
 
 def _times(entry: Entry) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import track
 
-from featurize import class_captions, published, sources
+from featurize import class_captions, plan, published, sources
 from featurize.job import Job
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 from semvad_jax.files import BadInput
@@ -45,7 +45,8 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
         fitting = {
             c: class_captions.fitting(rows, model.count_tokens) for c, rows in listed.items()
         }
-        return fitting, [] if job.listed_words else [note]
+        of_own = bool(job.request.entries)  # nobody trains on a user's own videos
+        return fitting, [] if job.listed_words or of_own else [note]
     labelled, train = [], [e for e in job.source.entries if e.split == "train"]
     for entry in track(train, description="class-captions "):
         try:
@@ -58,9 +59,21 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
         counts, list(labels.values()), model, model.count_tokens, percent
     )
     words = {name: rows or in_labels[name] for name, rows in zip(classes, counted, strict=True)}
-    silent = [name for name, rows in zip(classes, counted, strict=True) if not rows]
-    note = f"no train video of {', '.join(silent)} has captions; the class label stands in"
-    return words, [note] if silent else []
+    captioned = {label for labels, texts in labelled if any(texts) for label in labels}
+    whys = {
+        "no train video of {} has captions": [],
+        "the captions of {} have no word of two letters": [],
+        "no word of the captions of {} fits the text encoder": [],
+    }
+    silent, wordless, unfit = whys.values()
+    for name, count, rows in zip(classes, counts, counted, strict=True):
+        if not rows:
+            (unfit if count else wordless if name in captioned else silent).append(name)
+    return words, [
+        f"{why.format(', '.join(names))}; the class label stands in"
+        for why, names in whys.items()
+        if names
+    ]
 
 
 class Finished(NamedTuple):
@@ -153,6 +166,9 @@ def pack(job: Job) -> list[str]:
             texts += len(features.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
         report = [*job.source.notes, *published.report(notes), *made["notes"], *differing]
+        if not job.request.entries and (unknown := plan.unknown_truth(job.source)):
+            names = ", ".join(entry.video for entry in unknown)
+            report.append(f"it is not known where the anomalies are in {names}")
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = report
         if failures:

@@ -2,10 +2,12 @@
 
 A stage's folder is named after all settings that its pieces depend on, a piece after its video and
 what it was made from (`source`, a digest). It is written under another name and renamed, so it is
-whole or absent, whoever else writes it at the same time.
+whole or absent, whoever else writes it at the same time; its last bytes are the SHA-256 of the
+others, so that a damaged one is made again.
 """
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -18,6 +20,7 @@ from semvad_jax.files import replacing
 
 LONGEST = 150  # bytes of a name, well below what file systems take
 ERROR = ".error.json"
+CHECKSUM = hashlib.sha256().digest_size
 SUFFIXES = (".npy", ".json", ERROR)
 
 
@@ -28,8 +31,9 @@ class Pieces:
         self._folder = work / f"{stage}-{digest(key)}"
 
     def has(self, name: str, source: str) -> bool:
-        """Whether there is a piece that is no error."""
-        return any(self._path(name, source, suffix).is_file() for suffix in SUFFIXES[:2])
+        """Whether there is a whole piece that is no error."""
+        piece = self.load(name, source)
+        return piece is not None and not isinstance(piece, Exception)
 
     def save(self, name: str, source: str, value: Any) -> None:
         """Keep an array or a JSON value; an Exception is kept as its text."""
@@ -38,12 +42,15 @@ class Pieces:
         suffix = ".npy" if isinstance(value, np.ndarray) else ".json"
         suffix = ERROR if isinstance(value, Exception) else suffix
         path = self._path(name, source, suffix)
+        if isinstance(value, np.ndarray):
+            array = io.BytesIO()
+            np.save(array, value, allow_pickle=False)
+            content = array.getvalue()
+        else:
+            text = str(value) if isinstance(value, Exception) else value
+            content = json.dumps(text, ensure_ascii=False).encode()
         with replacing(path) as partial, partial.open("wb") as file:
-            if isinstance(value, np.ndarray):
-                np.save(file, value, allow_pickle=False)
-            else:
-                text = str(value) if isinstance(value, Exception) else value
-                file.write(json.dumps(text, ensure_ascii=False).encode())
+            file.write(content + hashlib.sha256(content).digest())
             file.flush()
             os.fsync(file.fileno())
         for other in SUFFIXES:
@@ -54,15 +61,16 @@ class Pieces:
         """The piece: an array, a JSON value, or an Exception with the kept text; None where there
         is none or where it is damaged.
         """
-        try:
-            if (path := self._path(name, source, ".npy")).is_file():
-                return np.load(path, allow_pickle=False)
-            if (path := self._path(name, source, ".json")).is_file():
-                return json.loads(path.read_bytes())
-            if (path := self._path(name, source, ERROR)).is_file():
-                return Exception(json.loads(path.read_bytes()))
-        except (ValueError, EOFError):
-            path.unlink()
+        for suffix in SUFFIXES:
+            if (path := self._path(name, source, suffix)).is_file():
+                content = _content(path)
+                if content is None:
+                    path.unlink()
+                elif suffix == ".npy":
+                    return np.load(io.BytesIO(content), allow_pickle=False)
+                else:
+                    value = json.loads(content)
+                    return Exception(value) if suffix == ERROR else value
         return None
 
     def drop(self, name: str, source: str) -> None:
@@ -75,6 +83,13 @@ class Pieces:
         if len(quoted) > LONGEST:
             quoted = f"{quoted[:LONGEST]}~{digest(name)}"
         return self._folder / f"{quoted}@{source}{suffix}"
+
+
+def _content(path: Path) -> bytes | None:
+    """What was written into a piece; None where it is not what its last bytes, a SHA-256, say."""
+    whole = path.read_bytes()
+    content, checksum = whole[:-CHECKSUM], whole[-CHECKSUM:]
+    return content if hashlib.sha256(content).digest() == checksum else None
 
 
 def digest(value: Any) -> str:

@@ -213,11 +213,18 @@ def flags_of(producers: Mapping[str, Any], owner: str, remedy: str) -> Flags:
     if flags is None:
         raise BadInput(f"{owner} does not tell which flags of featurize/run.py made it; {remedy}")
     try:
-        return msgspec.convert(flags, Flags)
+        known = msgspec.convert(flags, Flags)
     except msgspec.ValidationError as error:
         raise BadInput(
             f"{owner} was made by flags that this featurizer does not know ({error}); {remedy}"
         ) from None
+    for value in (known.vision, known.captioner, known.text):
+        # a path would be one of somebody else's choice
+        require(
+            ":" not in value and "/" not in value,
+            f"{owner} names a path, {value!r}, where a model's name belongs; {remedy}",
+        )
+    return known
 
 
 def local_weights(texts: Iterable[str]) -> dict[str, Path]:

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurize import engines, mistakes, request
+from featurize import engines, mistakes, plan, request
 from featurize.job import Job
 from featurize.pack import class_texts, pack
 from featurize.request import EXPORT, STAGES, Request
@@ -52,6 +52,8 @@ def _work(asked: Request) -> None:
     """Runs the stages of a request one after the other."""
     started = time.perf_counter()
     job = Job(asked)
+    if not asked.entries and asked.dataset != "demo":
+        plan.show(job.source)
     if asked.dry_run:
         from featurize import dry_run
 

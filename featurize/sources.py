@@ -4,16 +4,19 @@ Names, order, splits and truth are the official ones. A folder's `videos.csv` sa
 without one the official lists do, and frames are counted by decoding.
 """
 
+import codecs
 import csv
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, refuse_pointer
+from semvad_jax.store.format import FASTEST, MOST_FRAMES, require_name
 
 UCF_CLASSES = (
     "Normal",
@@ -54,6 +57,11 @@ ENDINGS = {
 }
 SHOWN = 10  # names that a list in a sentence has
 Intervals = tuple[tuple[str, int, int], ...]
+# START-END or CLASS:START-END; a class may hold blanks and colons
+SPAN = re.compile(
+    r"[\s,;]*(?:(?!\d+\s*-\s*\d+[\s,;])([^,;]+?)\s*:\s*)?"
+    r"(\d+)(?:\.0+)?\s*[-–]\s*(\d+)(?:\.0+)?(?=[\s,;]|$)"
+)
 COLUMNS = ("video", "split", "label", "frames", "anomaly_intervals")
 
 
@@ -111,6 +119,7 @@ class Source:
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    unlisted: tuple[Path, ...] = ()  # video files that no list names
 
 
 def tell_passed_over(files: Sequence[Path]) -> None:
@@ -144,7 +153,7 @@ def ucf(folder: Path) -> Source:
     train, test = folder / "Anomaly_Train.txt", folder / "Temporal_Anomaly_Annotation.txt"
     if (folder / "videos.csv").is_file() or not (train.is_file() and test.is_file()):
         hint = f"or {train.name} and {test.name}; and, to look at pixels, CLASS/VIDEO.mp4"
-        listed = _listed(folder, hint, {name: (name,) for name in UCF_CLASSES}.__getitem__)
+        listed = _listed(folder, hint, lambda label: (_ucf_class(label),))
     else:
         listed = [*_ucf_train(train), *_ucf_test(test)]
     return _source("ucf", folder, UCF_CLASSES, listed, UCF_FPS, _ucf_folder)
@@ -156,26 +165,41 @@ def _ucf_folder(entry: Entry) -> str:
     return f"{'Training' if entry.split == 'train' else 'Testing'}_Normal_Videos_Anomaly"
 
 
+def _ucf_class(text: str) -> str:
+    """The class of this name, whatever its capitals; KeyError where there is none."""
+    return {name.casefold(): name for name in UCF_CLASSES}[text.casefold()]
+
+
 def _ucf_train(path: Path) -> Iterator[Entry]:
     for number, line in _lines(path):
-        folder, _, name = line.partition("/")
-        label = UCF_CLASSES[0] if "Normal" in folder else folder
-        if label not in UCF_CLASSES or not name.endswith(".mp4"):
+        folder, _, name = line.replace("\\", "/").partition("/")
+        try:
+            label = UCF_CLASSES[0] if "normal" in folder.casefold() else _ucf_class(folder)
+        except KeyError:
+            label = ""
+        if not label or "/" in name or PurePath(name).suffix.lower() not in ENDINGS:
             raise BadInput(f"{path}, line {number} is no CLASS/VIDEO.mp4: {line!r}.")
-        yield Entry(Path(name).stem, "train", (label,), 0, 0.0, path)
+        require_name(without_ending(name), f"{path}, line {number}")
+        yield Entry(without_ending(name), "train", (label,), 0, 0.0, path)
 
 
 def _ucf_test(path: Path) -> Iterator[Entry]:
     for number, line in _lines(path):
+        where = f"{path}, line {number}"
         try:
             name, label, *ends = line.split()
+            label = _ucf_class(label)
             spans = [(int(a), int(b)) for a, b in zip(ends[::2], ends[1::2], strict=True)]
-        except ValueError:
+        except (ValueError, KeyError):
             label, name, spans = "", "", []
-        if label not in UCF_CLASSES or len(spans) != 2:
-            raise BadInput(f"{path}, line {number} is no VIDEO CLASS and two spans: {line!r}.")
-        intervals = tuple((label, a, b) for a, b in spans if a >= 0)
-        yield Entry(Path(name).stem, "test", (label,), 0, 0.0, path, intervals)
+        if not label or len(spans) != 2:
+            raise BadInput(f"{where} is no VIDEO CLASS and two spans: {line!r}.")
+        intervals = tuple((label, a, b) for a, b in spans if (a, b) != (-1, -1))
+        if any(a < 0 for _, a, _ in intervals):
+            raise BadInput(f"{where} has a span that begins before the video: {line!r}.")
+        _require_spans(where, intervals, may_overlap=False)
+        require_name(without_ending(name), where)
+        yield Entry(without_ending(name), "test", (label,), 0, 0.0, path, intervals)
 
 
 def xd(folder: Path) -> Source:
@@ -183,14 +207,15 @@ def xd(folder: Path) -> Source:
 
     A video's labels end its name (`…_label_B2-G-0`) and keep their order. The annotations, where
     they are there, give the truth. Without videos.csv the test videos are the annotated ones and
-    what lies in a folder `videos` or `test…`. Raises BadInput where neither file is there, and for
-    a malformed line or name.
+    what lies in a folder `videos` or `test…`, the train videos those in `train…` or in folders
+    named as the official archives are, such as `1-1004`. Raises BadInput where neither file is
+    there, for a malformed line or name, and for a folder that says neither.
     """
     annotations = folder / "annotations_multiclasses.txt"
     truth = _xd_truth(annotations) if annotations.is_file() else {}
     if (folder / "videos.csv").is_file() or not truth:
         hint = f"or {annotations.name}; and, to look at pixels, the videos in folders below"
-        listed = _listed(folder, hint, _xd_labels)
+        listed = _listed(folder, hint, _xd_labels, may_overlap=True)
         listed = [replace(e, intervals=truth.get(e.video, e.intervals)) for e in listed]
     else:
         listed = _xd_official(folder, truth)
@@ -199,7 +224,7 @@ def xd(folder: Path) -> Source:
 
 def _xd_labels(text: str) -> tuple[str, ...]:
     """The classes of "B2-G-0", in this order; KeyError for another code, or for none."""
-    first, *others = text.split("-")
+    first, *others = text.upper().split("-")
     return tuple(XD_CODES[code] for code in [first, *(code for code in others if code != "0")])
 
 
@@ -207,22 +232,28 @@ def _xd_truth(path: Path) -> dict[str, Intervals]:
     truth = {}
     for number, line in _lines(path):
         name, *rest = line.split()
+        where = f"{path}, line {number}"
         try:
             spans = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
             intervals = tuple((XD_CODES[code], int(a), int(b)) for code, a, b in spans)
         except (ValueError, KeyError):
-            raise BadInput(
-                f"{path}, line {number} is no VIDEO and CLASS START END …: {line!r}."
-            ) from None
-        truth[name.removesuffix(".mp4")] = intervals  # some official lines end their names so
+            raise BadInput(f"{where} is no VIDEO and CLASS START END …: {line!r}.") from None
+        if any(start < 0 for _, start, _ in intervals):
+            raise BadInput(f"{where} has a span that begins before the video: {line!r}.")
+        _require_spans(where, intervals, may_overlap=True)  # some official ones do
+        name = without_ending(name)  # some official lines end their names so
+        require_name(name, where)
+        if name in truth:
+            raise BadInput(f"{where} annotates {name} a second time; remove one.")
+        truth[name] = intervals
     return truth
 
 
 def _xd_official(folder: Path, truth: Mapping[str, Intervals]) -> list[Entry]:
+    files = [path for paths in _index(folder).values() for path in paths]
+    names = {without_ending(path.name): path for path in files}
     entries = []
-    for name, path in sorted(({n: folder for n in truth} | _index(folder)).items()):
-        folder_name = path.parent.name
-        test = name in truth or folder_name == "videos" or folder_name.startswith("test")
+    for name, path in sorted(({n: folder for n in truth} | names).items()):
         try:
             labels = _xd_labels(name.rpartition("_label_")[2])
         except KeyError:
@@ -230,9 +261,23 @@ def _xd_official(folder: Path, truth: Mapping[str, Intervals]) -> list[Entry]:
                 f"{folder}: the name {name} does not end in _label_ and codes of "
                 f"{', '.join(XD_CODES)}; give the video its official name."
             ) from None
-        split = "test" if test else "train"
+        split = "test" if name in truth else _xd_role(folder, path)
         entries.append(Entry(name, split, labels, 0, 0.0, path, truth.get(name, ())))
     return entries
+
+
+def _xd_role(folder: Path, path: Path) -> str:
+    """The split that a folder's name says; BadInput where it says none."""
+    for part in reversed(path.relative_to(folder).parts[:-1]):
+        name = part.casefold()
+        if name == "videos" or name.startswith("test"):
+            return "test"
+        if name.startswith("train") or re.fullmatch(r"\d+-\d+", name):
+            return "train"
+    raise BadInput(
+        f"{path} is not annotated, and its folder says neither train nor test; name the folder "
+        f"train or test, or list the videos in {folder / 'videos.csv'}."
+    )
 
 
 def folder(folder: Path) -> Source:
@@ -242,6 +287,7 @@ def folder(folder: Path) -> Source:
     BadInput where the list is missing or malformed, or has train videos but no normal one.
     """
     listed = _listed(folder, "and the videos themselves in videos/", lambda label: (label,))
+    _require_distinct(folder / "videos.csv", listed)
     others = sorted({name for entry in listed for name in entry.labels} - {"Normal"})
     train = {name for entry in listed for name in entry.labels if entry.split == "train"}
     if train and ("Normal" not in train or not others):
@@ -250,6 +296,20 @@ def folder(folder: Path) -> Source:
             "least one more class; name them so."
         )
     return _source("folder", folder, ("Normal", *others), listed, 0.0, lambda _: "videos")
+
+
+def _require_distinct(file: Path, listed: Sequence[Entry]) -> None:
+    """BadInput for two class names that a reader would take for one."""
+    seen: dict[str, str] = {}
+    for entry in listed:
+        for name in (*entry.labels, *(label for label, _, _ in entry.intervals)):
+            key = re.sub(r"[\s_-]+", "", _alike(unicodedata.normalize("NFKC", name)))
+            first = seen.setdefault(key, name)
+            if first != name:
+                raise BadInput(
+                    f"{file} has the classes {first!r} and {name!r}, which are one class or too "
+                    "much alike; write one name."
+                )
 
 
 def own(entries: Sequence[Entry]) -> Source:
@@ -266,78 +326,227 @@ def _source(
     fps: float,
     folder_of: Callable[[Entry], str],
 ) -> Source:
-    """The listed videos with their files: where the layout has them, else anywhere below."""
-    index = _index(folder)
+    """The listed videos with their files: where the layout has them, else anywhere below.
+
+    Raises BadInput for a video that is listed twice, and for one that several files could be.
+    """
+    index, used = _index(folder), set()
     entries, names, cut = [], set(), 0
     for entry in listed:
         if entry.video in names:
             raise BadInput(f"{folder} lists {entry.video} a second time; remove one.")
         names.add(entry.video)
-        path = folder / folder_of(entry) / f"{entry.video}.mp4"
-        path = path if path.is_file() else index.get(entry.video, path)
+        path = _file_of(folder, folder / folder_of(entry) / f"{entry.video}.mp4", entry, index)
+        used.add(path)
         entry = replace(entry, path=path, fps=entry.fps or fps)
         if entry.frames:
             cut += sum(end > entry.frames for *_, end in entry.intervals)
             entry = entry.of_length(entry.frames, entry.fps)
         entries.append(entry)
     notes = (f"{cut} intervals reached past the last frame and were cut there",) if cut else ()
-    return Source(dataset, classes, tuple(entries), notes)
+    unlisted = sorted(p for paths in index.values() for p in paths if p not in used)
+    return Source(dataset, classes, tuple(entries), notes, tuple(unlisted))
 
 
-def _index(folder: Path) -> dict[str, Path]:
-    """Every video file below, by its name without ending."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    return {path.stem: path for path in sorted(files, reverse=True)}
+def _file_of(folder: Path, usual: Path, entry: Entry, index: Mapping[str, Sequence[Path]]) -> Path:
+    """The file of a listed video; the usual place where it has none."""
+    if usual.is_file():
+        return usual
+    files = index.get(_alike(entry.video), ())
+    exact = [path for path in files if without_ending(path.name) == entry.video]
+    files = exact or files
+    if len(files) > 1:
+        raise BadInput(
+            f"{folder} has {len(files)} files for the listed video {entry.video}: {files[0]} and "
+            f"{files[1]}; leave one of them there."
+        )
+    return files[0] if files else usual
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return ((n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip())
+def _index(folder: Path) -> dict[str, list[Path]]:
+    """Every video file below, by what is alike of its name without ending."""
+    index: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in ENDINGS and path.is_file():
+            index.setdefault(_alike(without_ending(path.name)), []).append(path)
+    return index
 
 
-def _listed(folder: Path, hint: str, labels_of: Callable[[str], tuple[str, ...]]) -> list[Entry]:
+def without_ending(name: str) -> str:
+    """A name without a video's ending; any other dot belongs to the name."""
+    path = PurePath(name)
+    return path.name[: -len(path.suffix)] if path.suffix.lower() in ENDINGS else path.name
+
+
+def _alike(name: str) -> str:
+    """What is the same of names that differ in Unicode's form or in capitals alone."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def read_list(path: Path) -> str:
+    """The text of a list, UTF-8, or UTF-16 where a byte-order mark says so; lines end with \\n.
+
+    Raises BadInput where it is neither.
+    """
+    refuse_pointer(path)
+    content = path.read_bytes()
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BadInput(f"{path}, line {line} is not UTF-8; save the list as UTF-8.") from None
+    if "\0" in text:
+        raise BadInput(f"{path} holds a NUL character and is no list; correct it.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list that are not blank, with their numbers; BadInput where there is none."""
+    lines = enumerate(read_list(path).split("\n"), 1)
+    lines = [(number, line.strip()) for number, line in lines if line.strip()]
+    if not lines:
+        raise BadInput(f"{path} is empty; put the official list there.")
+    return lines
+
+
+def _listed(
+    folder: Path,
+    hint: str,
+    labels_of: Callable[[str], tuple[str, ...]],
+    may_overlap: bool = False,
+) -> list[Entry]:
     """The rows of FOLDER/videos.csv; `labels_of` a label text, KeyError where it is none.
 
-    Frames may be left out, and a column `fps` may be there. Intervals are `START-END`, of the
-    video's first label, or `LABEL:START-END`.
+    Columns are told by their names and separated by commas, semicolons or tabs. Frames may be left
+    out, and a column `fps` may be there. Intervals are `START-END`, of the video's first label, or
+    `LABEL:START-END`. Raises BadInput with line, column and value for what is not clear.
     """
     file, columns = folder / "videos.csv", ",".join(COLUMNS)
     if not file.is_file():
         raise BadInput(f"{file} is missing; --videos needs a folder with it ({columns}), {hint}.")
-    try:
-        with file.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-            rows = list(csv.DictReader(stream))
-    except csv.Error as error:
-        raise BadInput(f"{file} is no table of {columns} ({error}); correct it.") from None
     entries = []
-    for number, row in enumerate(rows, 2):
-        where = f"{file}, line {number}"
+    for number, cells in _rows(file):
+        cell = _Cell(f"{file}, line {number}", cells)
+        video = without_ending(cell.text("video"))
+        require_name(video, cell.where)
+        cell = replace(cell, where=f"{cell.where} ({video})")
+        split, label = cell.text("split").lower(), cell.text("label")
+        cell.require("split", split in ("train", "test"), "train or test")
         try:
-            video, split, label, count = (row[name].strip() for name in COLUMNS[:4])
-            frames, fps = int(count) if count else 0, float(row.get("fps") or 0)
-            spans = [_span(span, label) for span in row["anomaly_intervals"].split()]
-            if not video or None in row or not 0 <= fps < math.inf:
-                raise ValueError
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise BadInput(f"{where} is not a row of {columns}; correct it.") from None
-        try:
-            assert split in ("train", "test") and label and (frames > 0 or not count)
             labels = labels_of(label)
-            intervals = tuple((labels_of(name)[0], a, b) for name, a, b in spans)
-        except (AssertionError, KeyError):
-            raise BadInput(
-                f"{where} ({video}) has split {split!r}, label {label!r} and {frames} frames; "
-                "give train or test, classes of the data set and 1 or more (or leave it out)."
-            ) from None
-        entries.append(Entry(video, split, labels, frames, fps, file, intervals))
+        except KeyError:
+            raise cell.wrong("label", "a class of the data set") from None
+        for name in labels:
+            require_name(name, f"{cell.where}: a label")
+        frames = cell.number("frames")
+        cell.require("frames", frames == int(frames) and frames <= MOST_FRAMES, "a whole number")
+        cell.require("frames", frames > 0 or not cells["frames"], "1 or more, or leave it out")
+        fps = cell.number("fps") if "fps" in cells else 0.0
+        cell.require("fps", fps <= FASTEST, f"at most {FASTEST:.0f}, or leave it out")
+        intervals = _spans(cell, labels[0], labels_of, may_overlap)
+        cell.require("anomaly_intervals", split == "test" or not intervals, "none for train videos")
+        entries.append(Entry(video, split, labels, int(frames), fps, file, intervals))
     if not entries:
         raise BadInput(f"{file} lists no video; it needs rows of {columns}.")
     return entries
 
 
-def _span(text: str, label: str) -> tuple[str, int, int]:
-    name, colon, span = text.rpartition(":")
-    start, end = map(int, span.split("-"))
-    if not 0 <= start < end:
-        raise ValueError
-    return name if colon else label, start, end
+@dataclass(frozen=True)
+class _Cell:
+    """The cells of a row by column, and how a wrong one is told."""
+
+    where: str
+    cells: Mapping[str, str]
+
+    def text(self, column: str) -> str:
+        self.require(column, bool(self.cells[column]), "something")
+        return self.cells[column]
+
+    def number(self, column: str) -> float:
+        """A number of at least 0; 0 where the cell is blank."""
+        try:
+            number = float(self.cells[column] or 0)
+        except ValueError:
+            number = math.nan
+        self.require(column, 0 <= number < math.inf, "a number")
+        return number
+
+    def require(self, column: str, condition: bool, wanted: str) -> None:
+        if not condition:
+            raise self.wrong(column, wanted)
+
+    def wrong(self, column: str, wanted: str) -> BadInput:
+        return BadInput(f"{self.where}, column {column}: {self.cells[column]!r}; give {wanted}.")
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table with their line numbers: cells without outer blanks, by column."""
+    columns = ",".join(COLUMNS)
+    lines = read_list(file).split("\n")
+    head = next((line for line in lines if line.strip()), "")
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        names: list[str] = []
+        for row in reader:
+            row = [cell.strip() for cell in row]
+            if not any(row):
+                continue
+            if not names:
+                names = [name.lower() for name in row]
+                missing = [name for name in COLUMNS if name not in names]
+                if missing or len(set(names)) < len(names):
+                    raise BadInput(
+                        f"{file}, line {reader.line_num} does not name the columns {columns} once "
+                        f"each ({', '.join(missing) or 'one is there twice'}); correct it."
+                    )
+                continue
+            extra = row[len(names) :]
+            if names[-1] == "anomaly_intervals" and all(map(SPAN.fullmatch, extra)):
+                row = [*row[: len(names) - 1], " ".join(row[len(names) - 1 :])]  # a-b,c-d
+            if len(row) < len(COLUMNS) - 1 or any(row[len(names) :]):
+                raise BadInput(
+                    f"{file}, line {reader.line_num} has {len(row)} cells where the columns "
+                    f"{', '.join(names)} need {len(names)}; correct it."
+                )
+            row += [""] * (len(names) - len(row))
+            yield reader.line_num, dict(zip(names, row, strict=False))
+    except csv.Error as error:
+        raise BadInput(f"{file} is no table of {columns} ({error}); correct it.") from None
+
+
+def _spans(
+    cell: _Cell, label: str, labels_of: Callable[[str], tuple[str, ...]], may_overlap: bool
+) -> Intervals:
+    """The intervals of a row; names may hold blanks and colons."""
+    text, place, intervals = cell.cells["anomaly_intervals"], 0, []
+    while text[place:].strip(" ,;"):
+        found = SPAN.match(text, place)
+        if not found:
+            raise cell.wrong("anomaly_intervals", "START-END or CLASS:START-END")
+        name, start, end = found.groups()
+        try:
+            name = labels_of(name.strip())[0] if name else label
+        except KeyError:
+            raise cell.wrong("anomaly_intervals", "classes of the data set") from None
+        intervals.append((name, int(start), int(end)))
+        place = found.end()
+    _require_spans(cell.where, intervals, may_overlap)
+    return tuple(intervals)
+
+
+def _require_spans(
+    where: str, intervals: Sequence[tuple[str, int, int]], may_overlap: bool
+) -> None:
+    """BadInput for a span that ends before it begins, and for two of one class that overlap."""
+    for name, start, end in intervals:
+        if start >= end:
+            raise BadInput(f"{where}: {name} from {start} to {end} ends before it begins.")
+    ordered = sorted(intervals)
+    for (name, start, end), (other, begun, ended) in zip(ordered, ordered[1:], strict=False):
+        if name == other and begun < end and not may_overlap:
+            raise BadInput(
+                f"{where}: {name} from {start} to {end} and from {begun} to {ended} overlap; give "
+                "each moment once."
+            )
