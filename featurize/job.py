@@ -129,6 +129,8 @@ class Job:
         if key not in self._checksums:
             kept = Pieces(self.request.work, "checksums", None)
             known = kept.load("file", key)
+            if known is None and self.request.dry_run:
+                return None  # nothing is kept of a file that was never read
             if known is None:
                 known = sha256(path)
                 kept.save("file", key, known)
@@ -151,11 +153,11 @@ class Job:
 
     def known(self, entry: Entry) -> Entry:
         """The entry with its frames, their rate and their times, as the file has them; as the list
-        has them where no file is at hand.
+        has them where no file is at hand, and where nothing is to be kept.
 
         Raises UnreadableVideo.
         """
-        if entry.frames and not entry.path.is_file():
+        if entry.frames and (self.request.dry_run or not entry.path.is_file()):
             return entry if entry.fps else entry.of_length(entry.frames, USUAL_FPS)
         if not self.settled("times", entry):
             self._keep("times", entry, lambda: _times(_present(entry)))

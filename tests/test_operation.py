@@ -203,14 +203,47 @@ def test_only_what_changed_is_made_again(ten, tmp_path, made):
     assert made == []
 
 
-def test_another_length_in_the_list_makes_the_video_again(ten, tmp_path, made):
+def test_the_file_is_right_about_its_frames_and_the_list_is_told(ten, tmp_path, capsys):
     folder, out = copied(ten, tmp_path / "videos"), tmp_path / "store"
     run.make(request(folder, out))
-    made.clear()
+    before = read_info(out)["sha256"]
     table = (folder / "videos.csv").read_text()
-    (folder / "videos.csv").write_text(table.replace("v1,train,Riot,,", "v1,train,Riot,16,"))
-    run.make(request(folder, out))
-    assert {video for _, video in made} == {"v1"} and store.open(out).videos[1].snippets == 1
+    for listed in (16, 400):
+        row = f"v1,train,Riot,{listed},"
+        (folder / "videos.csv").write_text(table.replace("v1,train,Riot,,", row))
+        run.make(request(folder, out))
+        told = f"v1: the list says {listed} frames, the file has 25"
+        assert told in capsys.readouterr().out and told in read_info(out)["producers"]["notes"]
+        assert read_info(out)["sha256"] == before
+
+
+def test_a_file_that_changes_shares_no_features(ten, tmp_path):
+    """Repaired in its middle, replaced by one of equal size, ends and time, replaced meanwhile."""
+    folder = copied(ten, tmp_path / "videos")
+    path, job = folder / "videos" / "v1.mp4", Job(request(folder, tmp_path / "store"))
+    entry = next(e for e in job.entries if e.video == "v1")
+    seen = {job.made_from("visual", entry)}
+    content, times = path.read_bytes(), path.stat()
+    for change in (b"?", b"!"):
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + change + content[middle + 1 :])
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        seen.add(job.made_from("visual", entry))
+    assert len(seen) == 3
+    path.write_bytes(content)
+    made = []
+
+    def replaced_meanwhile():
+        made.append(len(made))
+        path.write_bytes(content + bytes(len(made)) if len(made) < 3 else content)
+        return np.zeros((1, 2, 3), np.float16)
+
+    job._keep("visual", entry, replaced_meanwhile)
+    assert len(made) == 2 and not job.settled("visual", entry)
+    path.write_bytes(content)
+    assert not job.settled("visual", entry)
+    job._keep("visual", entry, lambda: np.zeros((1, 2, 3), np.float16))
+    assert job.settled("visual", entry)
 
 
 def test_a_piece_that_was_cut_short_is_made_again(ten, whole, tmp_path, capsys):
@@ -218,10 +251,11 @@ def test_a_piece_that_was_cut_short_is_made_again(ten, whole, tmp_path, capsys):
     run.make(request(ten, out))
     for path in (tmp_path / "store.work").glob("*/v5@*"):
         path.write_bytes(path.read_bytes()[:20])
-    assert run.main(command(ten, out)) == 2
-    assert "has no result for v5 yet; run it first" in capsys.readouterr().err
-    left = [run.main(command(ten, out)) for _ in range(4)]  # a damaged stage is found at a time
-    assert left[-1] == 0 and read_info(out)["sha256"] == whole
+    assert run.main(command(ten, out)) == 0 and read_info(out)["sha256"] == whole
+    for path in (tmp_path / "store.work").glob("*/v5@*"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    assert run.main(command(ten, out)) == 0 and read_info(out)["sha256"] == whole
 
 
 def test_an_empty_share_has_nothing_to_do(ten, tmp_path):
@@ -263,7 +297,8 @@ def test_titles_and_names_in_any_alphabet(ten, tmp_path):
         # the encoder's name, which files carry as text
         assert b"Lavf" in content
         (folder / f"videos/{name}.mp4").write_bytes(content.replace(b"Lavf", b"T\xe9\xff\xfe"))
-        rows.append(f"{name},{'test' if i == 2 else 'train'},{'Riot' if i else 'Normal'},,")
+        rest = "test,Riot,,0-9" if i == 2 else f"train,{'Riot' if i else 'Normal'},,"
+        rows.append(f"{name},{rest}")
     (folder / "videos.csv").write_text("\n".join(rows), encoding="utf-8-sig")
     run.make(request(folder, tmp_path / "store"))
     assert [(v.video, v.error) for v in store.open(tmp_path / "store").videos] == [
