@@ -6,13 +6,16 @@ when it is complete.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import msgspec
 
@@ -50,6 +53,51 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             remove(partial)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """An exclusive lock for writing at `path`: while it is held, `<name>.lock` stands beside it and
+    names the process and the host that hold it.
+
+    Raises BadInput where another program holds it. The lock of a process of this host that is no
+    more is taken over.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, here = path.with_name(path.name + ".lock"), f" on {platform.node()}"
+    with _flocked(lock) as (file, free):
+        holder = file.read()
+        require(
+            free and (not holder or holder.endswith(here)),
+            f"{path} is being written by {holder or 'another process'}; wait for it, or, if "
+            f"nothing writes there any more, remove {lock}",
+        )
+        file.truncate(0)
+        file.write(f"process {os.getpid()}{here}")
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _flocked(lock: Path) -> Iterator[tuple[TextIO, bool]]:
+    """The file `lock`, at its beginning, and whether it could be locked for this process."""
+    while True:
+        with lock.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                free = False
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+                    file.seek(0)
+                    yield file, free
+                    return
+        # its holder has removed it in the meantime
 
 
 def put(partial: Path, path: Path) -> None:

@@ -209,6 +209,7 @@ def copy_run(place, name, **producers):
     run = place / name
     shutil.copytree(place / "run", run, dirs_exist_ok=True)
     path = run / "checkpoint" / "meta.json"
+    (path.parent / "checksums.json").unlink(missing_ok=True)  # it is another run now
     meta = json.loads(path.read_text())
     meta["producers"] = {k: v for k, v in (meta["producers"] | producers).items() if v}
     path.write_text(json.dumps(meta))

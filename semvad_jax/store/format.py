@@ -50,6 +50,13 @@ class Video:
         return np.minimum(edges * self.snippet_frames, self.frames)
 
 
+def truth_known(video: Video, normal: str) -> bool:
+    """Whether it is known where in a video its anomalies are: a test video is normal, or has
+    intervals. Of train videos the labels alone are known.
+    """
+    return video.split == "test" and (bool(video.intervals) or normal in video.labels)
+
+
 def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
     """Require that a video's fields agree with each other and with the classes."""
     who = f"{path}: {video.video}"
