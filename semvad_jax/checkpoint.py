@@ -92,6 +92,17 @@ def unflatten(like: PyTree, leaves: Mapping[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in flatten(like)])
 
 
+def check_place(run: Path) -> None:
+    """Raises BadInput for a RUN that nothing could be restored from: orbax takes [, * and ? in a
+    path for a pattern when it saves, finds no file, and leaves out the arrays in silence.
+    """
+    place = str(run.absolute())
+    require(
+        not set(place) & set("[*?"),
+        f"{place} holds one of [ * ?, and no checkpoint can be saved there; name another --out",
+    )
+
+
 def begin(run: Path, cfg: Config, frozen: Frozen, meta: Meta) -> None:
     """Writes what does not change during a run."""
     folder = run / "checkpoint"
@@ -195,13 +206,14 @@ def steps(run: Path) -> list[int]:
     return sorted(int(p.name) for p in (run / "checkpoint").glob("*") if p.name.isdecimal())
 
 
-def metrics_lines(run: Path) -> list[dict[str, float]]:
-    """The lines of RUN/metrics.jsonl up to its newest checkpoint: a line per evaluation and seed.
+def metrics_lines(path: Path) -> list[dict[str, float]]:
+    """The lines of a RUN/metrics.jsonl up to the newest checkpoint (all, where there is none): a
+    line per evaluation and seed.
 
     Raises BadInput where it is missing, cut in its middle or changed.
     """
-    saved, path = steps(run), run / "metrics.jsonl"
-    content = _metrics(run, saved[-1]) if saved else b""
+    saved = steps(path.parent)
+    content = _metrics(path, saved[-1]) if saved else path.read_bytes()
     refusal = f"is damaged; {_METRICS_REMEDY}"
     lines = []
     for number, line in enumerate(content.splitlines(), 1):
@@ -226,15 +238,15 @@ def truncate_metrics(run: Path, step: int) -> None:
     """Drops the lines of RUN/metrics.jsonl after the checkpoint of a step: going on writes them
     again. Raises BadInput as `metrics_lines` does.
     """
-    write(run / "metrics.jsonl", _metrics(run, step) if step else b"")
-
-
-def _metrics(run: Path, step: int) -> bytes:
-    """metrics.jsonl as it was when a step was saved."""
     path = run / "metrics.jsonl"
+    write(path, _metrics(path, step) if step else b"")
+
+
+def _metrics(path: Path, step: int) -> bytes:
+    """A metrics.jsonl as it was when a step was saved."""
     require(path.is_file(), f"{path} is missing; {_METRICS_REMEDY}")
     content = path.read_bytes()
-    kept = _step_record(run / "checkpoint" / str(step))
+    kept = _step_record(path.parent / "checkpoint" / str(step))
     if kept is None:  # whole lines, since a kill may leave half a one
         lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
         return b"".join(line for line in lines if _step_of(path, line) <= step)

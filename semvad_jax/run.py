@@ -102,6 +102,7 @@ def train(
     exists and is not resumed, or was begun with other settings, and where another program is
     writing it.
     """
+    checkpoint.check_place(run)
     with locked(run):
         _train(cfg, run, name, weight_seeds, data_seeds, chunk, resume, tell)
 

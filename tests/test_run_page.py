@@ -131,7 +131,7 @@ def test_the_table_is_summary_json(trained):
 def test_metrics_jsonl_is_read_by_pandas_and_drawn(trained):
     table = pd.read_json(trained / "metrics.jsonl", lines=True)
     assert {"step", "weight_seed", "data_seed", "loss", "test/binary/auc"} < set(table.columns)
-    panels = {p.name: p for p in run_data.training(trained, PAIRS, "auc")}
+    panels = {p.name: p for p in run_data.training(trained / "metrics.jsonl", PAIRS, "auc")}
     assert list(panels) == ["training_test", "training_val", "training_loss"]
     binary, of_class = panels["training_test"].lines
     wide = table.pivot(index="weight_seed", columns="step", values="test/class/auc")
@@ -146,9 +146,8 @@ def test_a_mean_ends_where_a_seed_has_stopped(tmp_path):
         {"step": s, "weight_seed": w, "data_seed": 0, "loss": x, "test/binary/auc": x}
         for s, w, x in rows
     ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "checkpoint" / "8").mkdir(parents=True)
-    panel, _ = run_data.training(tmp_path, [(1, 0), (2, 0)], "auc")
+    (tmp_path / "m").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    panel, _ = run_data.training(tmp_path / "m", [(1, 0), (2, 0)], "auc")
     assert panel.lines[0].mean[0] == pytest.approx(60) and np.isnan(panel.lines[0].mean[1])
     svg = plots.save(tmp_path, "p", lambda axes: plots._panel(panel, axes))
     drawn = Drawn(svg)

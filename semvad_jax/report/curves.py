@@ -106,7 +106,7 @@ def run_data(
         head=head,
         metric=videos.cfg.eval.metric,
         classes=videos.store.classes,
-        training=training(run, pairs, videos.cfg.eval.metric),
+        training=training(run / "metrics.jsonl", pairs, videos.cfg.eval.metric),
         curves=curves(videos, scores) if videos.test else (),
         bars=class_results(videos, scores, head),
         confusion=confusion(videos, scores) if videos.test else None,
@@ -115,11 +115,11 @@ def run_data(
     )
 
 
-def training(run: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple[Panel, ...]:
-    """The curves of RUN/metrics.jsonl: the selecting metric of the test and of the val videos, in
-    per cent, and the loss, against the step.
+def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple[Panel, ...]:
+    """The curves of metrics.jsonl: the selecting metric of the test and of the val videos, in per
+    cent, and the loss, against the step.
     """
-    rows = checkpoint.metrics_lines(run)
+    rows = checkpoint.metrics_lines(path)
     known = rows[0] if rows else {}
     evaluations = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
     steps = sorted({row["step"] for row in rows})

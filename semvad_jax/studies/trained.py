@@ -214,7 +214,7 @@ def _with_head(group: Sequence[Result]) -> list[Result]:
 
 def last_evaluation(run: Path) -> list[dict[MetricName, float]]:
     """The metrics of each seed in the last lines of RUN/metrics.jsonl, those of one step."""
-    lines = checkpoint.metrics_lines(run)
+    lines = checkpoint.metrics_lines(run / "metrics.jsonl")
     return [
         {MetricName.parse(key): value for key, value in line.items() if "/" in key}
         for line in lines
