@@ -8,7 +8,7 @@ refused here; whether a model is known is told where models are (producers.py).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -55,16 +55,22 @@ class Maker(NamedTuple):
         return self if self.path is None else Maker(self.name, self.path.absolute())
 
 
-class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The flags that a store records: what makes features of the same kind again, without paths."""
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]+\Z")]  # of a producer; no path goes with it
 
-    vision: str
-    captioner: str
-    text: str
+
+class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The flags that a store records: what makes features of the same kind again, without paths.
+
+    They are read from stores and runs of other people's: what is not declared here is refused.
+    """
+
+    vision: Name
+    captioner: Name
+    text: Name
     crops: int | None = None
     pool: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

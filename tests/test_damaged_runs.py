@@ -312,3 +312,33 @@ def test_names_of_classes_are_text_everywhere(place, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert "[/x] :cat: $\\frac$" in page and "<b>a/b:c</b>_" not in page
     assert "&lt;b&gt;a/b:c&lt;/b&gt;_" in page
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"vision": "published:/etc"},
+        {"captioner": "file:/etc/passwd"},
+        {"vision": "none\n"},
+        {"vision": ["none"]},
+        {"text": "../minilm-l6"},
+        {"out": "/somewhere"},
+        {"export_tfds": "/somewhere"},
+        {"crops": 10**30},
+        {"temperature": 1e308},
+        {"top_p": -1.0},
+        {"vision": "whatever"},
+    ],
+)
+def test_flags_that_a_run_names_are_producers_and_nothing_else(place, run, capsys, flags):
+    path = run / "checkpoint" / "meta.json"
+    meta = json.loads(path.read_text())
+    usual = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
+    meta["producers"]["flags"] = usual | flags
+    path.write_text(json.dumps(meta))
+    checkpoint.record(run, "checkpoint/meta.json")
+    (run / "clip.mp4").write_bytes(b"")
+    before = sorted(run.parent.rglob("*"))
+    out = run.parent / "found"
+    refused(capsys, ["--restore", run, "--detect", run / "clip.mp4", "--out", out])
+    assert sorted(p for p in run.parent.rglob("*") if out not in (p, *p.parents)) == before

@@ -1,12 +1,12 @@
 """Rows, windows, and the order of an epoch."""
 
-from dataclasses import dataclasses
+import dataclasses
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import replace
 
 from semvad_jax import config, data
 from semvad_jax.files import BadInput
