@@ -258,7 +258,7 @@ def _fields(config: Config) -> dict[str, Any]:
 
 
 def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
-    names = _fields(config)
+    names, defaults = _fields(config), _fields(Config())
     for name, value in assignments:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
@@ -270,8 +270,9 @@ def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
         part = getattr(config, section)
         annotation = typing.get_type_hints(type(part))[leaf]
         try:
+            unset = value is UNSET and defaults[name] is UNSET
             part = dataclasses.replace(
-                part, **{leaf: None if value is None else _convert(value, annotation)}
+                part, **{leaf: UNSET if unset else _convert(value, annotation)}
             )
         except (ValueError, TypeError, OverflowError):
             raise BadInput(

@@ -196,6 +196,34 @@ def test_features_that_a_run_names_and_that_are_no_folder_are_refused(run, addre
     assert "no folder is there" in refused(capsys, ["--restore", run, "--eval"])
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data.feature_dim", None),
+        ("data.classes", None),
+        ("data.classes", 3),
+        ("model.window", 0),
+        ("model.dim", 10**30),
+        ("model.dim", "DELETED"),
+        ("eval.metric", ["auc"]),
+        ("train.lr", 1e308 * 10),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_without_checksums(copies, field, value):
+    path = copies[False] / "config.json"
+    before = path.read_bytes()
+    values, (section, name) = json.loads(before), field.split(".")
+    values[section][name] = value
+    if value == "DELETED":
+        del values[section][name]
+    path.write_text(json.dumps(values))
+    try:
+        with pytest.raises(BadInput, match="does not hold a run's settings"):
+            opened(copies[False])
+    finally:
+        path.write_bytes(before)
+
+
 @pytest.mark.parametrize("name", ["convert", "layers", "..os", "../semvad", "os", ""])
 def test_a_run_names_a_model_and_nothing_else(run, name, capsys):
     path = run / "config.json"

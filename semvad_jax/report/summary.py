@@ -5,11 +5,11 @@ The statistics come from report/findings.py; this file writes them, reads them a
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -90,11 +90,16 @@ def read_summary(path: Path) -> Summary:
         raise BadInput(f"{path} {refusal} ({error})") from None
     seeds = len(fields["weight_seeds"])
     for name, value in fields["metrics"].items():
-        whole = 0 < seeds == len(value.values) and math.isclose(
-            value.mean, findings.spread(value.values).mean, abs_tol=1e-9
-        )
+        whole = 0 < seeds == len(value.values) and _adds_up(value)
         require(whole, f"{path} {refusal} ({name} does not add up)")
     return Summary(**fields)
+
+
+def _adds_up(value: Spread) -> bool:
+    """Whether a metric's statistics are those of its values."""
+    again = findings.spread(value.values)
+    known = (value.mean, value.best, value.sd or 0)
+    return np.allclose(known, (again.mean, again.best, again.sd or 0), rtol=0, atol=1e-9)
 
 
 def print_table(
