@@ -157,6 +157,12 @@ def read(run: Path) -> tuple[Config, Frozen, Meta]:
     files is damaged.
     """
     cfg, meta = read_config(run), read_meta(run)
+    sizes = cfg.data.feature_dim, cfg.data.caption_dim
+    require(
+        min(sizes) > 0 and list(cfg.data.classes) == meta.classes,
+        f"{run / 'config.json'} does not hold a run's settings: the sizes or classes of its store "
+        f"are missing, or others than meta.json has; {AGAIN}",
+    )
     path = _file(run, "checkpoint/frozen.safetensors")
     try:
         arrays = safetensors.flax.load_file(path)

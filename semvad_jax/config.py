@@ -200,10 +200,6 @@ def read(path: Path) -> Config:
         row, fields = _table(cfg), _fields(cfg)
         unset = [name for name in row if name in NEEDED and fields[name] is UNSET]
         require(not unset, f"{' and '.join(unset)} is missing")
-        sizes = ("data.feature_dim", "data.caption_dim", "data.text_dim")
-        for name in sizes:
-            require(fields[name] >= 1, f"{name} {fields[name]} must be positive")
-        require(len(cfg.data.classes) > 1, "data.classes are not two or more")
         _check(cfg)
     except BadInput as error:
         raise BadInput(f"{path} {refusal} ({error})") from None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import main
-from semvad_jax import config, data, store
+from semvad_jax import checkpoint, config, data, store
 from semvad_jax.files import BadInput
 from tests.support.stores import make_store
 from tests.test_videos import render, write_sound
@@ -209,10 +209,10 @@ def copy_run(place, name, **producers):
     run = place / name
     shutil.copytree(place / "run", run, dirs_exist_ok=True)
     path = run / "checkpoint" / "meta.json"
-    (path.parent / "checksums.json").unlink(missing_ok=True)  # it is another run now
     meta = json.loads(path.read_text())
     meta["producers"] = {k: v for k, v in (meta["producers"] | producers).items() if v}
     path.write_text(json.dumps(meta))
+    checkpoint.record(run, "checkpoint/meta.json")
     return name
 
 
@@ -322,5 +322,6 @@ def test_a_run_whose_weights_are_another_models_is_refused(place, tmp_path, caps
     for field, value in (('"name": "semvad"', '"name": "vadclip"'), ('"dim": 4', '"dim": 8')):
         path = place / copy_run(place, "other") / "config.json"
         path.write_text((place / "run" / "config.json").read_text().replace(field, value))
+        checkpoint.record(place / "other", "config.json")
         told = refused(capsys, place, place / "store", tmp_path / "out", run="other")
         assert "other/checkpoint holds another model or other seeds" in told
