@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,11 +212,12 @@ def steps(run: Path) -> list[int]:
     return sorted(int(p.name) for p in (run / "checkpoint").glob("*") if p.name.isdecimal())
 
 
-def metrics_lines(path: Path) -> list[dict[str, float]]:
+def metrics_lines(path: Path, needed: Sequence[str] = ("step",)) -> list[dict[str, float]]:
     """The lines of a RUN/metrics.jsonl up to the newest checkpoint (all, where there is none): a
     line per evaluation and seed.
 
-    Raises BadInput where it is missing, cut in its middle or changed.
+    Raises BadInput where it is missing, cut in its middle or changed, and where a line lacks one of
+    the `needed` keys.
     """
     saved = steps(path.parent)
     content = _metrics(path, saved[-1]) if saved else path.read_bytes()
@@ -227,9 +228,7 @@ def metrics_lines(path: Path) -> list[dict[str, float]]:
             values = msgspec.json.decode(line, type=dict[str, int | float])
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadInput(f"{path}, line {number} {refusal}") from None
-        require(
-            {"step", "weight_seed", "data_seed"} <= set(values), f"{path}, line {number} {refusal}"
-        )
+        require(set(needed) <= set(values), f"{path}, line {number} {refusal}")
         lines.append(values)
     return lines
 

@@ -302,6 +302,7 @@ def test_a_missing_featurizer_is_told(place, tmp_path, monkeypatch):
 def test_a_run_without_val_has_a_default_threshold(place, tmp_path, of_store):
     name = copy_run(place, "no_val")
     (place / name / "checkpoint" / "thresholds.json").unlink()
+    (place / name / "checkpoint" / "checksums.json").unlink()
     detect(place, place / "store", tmp_path, run=name)
     told = events_of(tmp_path / "v7")["threshold"]
     assert told["value"] == 0.5 and "no normal val videos" in told["source"]

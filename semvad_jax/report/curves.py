@@ -119,7 +119,7 @@ def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple
     """The curves of metrics.jsonl: the selecting metric of the test and of the val videos, in per
     cent, and the loss, against the step.
     """
-    rows = checkpoint.metrics_lines(path)
+    rows = checkpoint.metrics_lines(path, ("step", "weight_seed", "data_seed"))
     known = rows[0] if rows else {}
     evaluations = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
     steps = sorted({row["step"] for row in rows})
