@@ -10,6 +10,8 @@ python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
 python main.py --study NAME [--data LABEL=STORE …]   a table or figure of the paper
 python main.py --results DIR > docs/RESULTS.md       what the runs and studies below DIR found
+
+Config files (--config PATH) and study files are Python programs and are run: use only your own.
 """
 
 import argparse
@@ -160,6 +162,13 @@ def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
         raise BadInput(
             f"--vmap-seeds {count}, {len(weights)} weight seeds and {len(orders)} data seeds do "
             "not agree; give as many of each"
+        )
+    pairs = list(zip(weights, orders, strict=True))
+    twice = [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]
+    if twice:
+        raise BadInput(
+            f"weight seed {twice[0][0]} with data seed {twice[0][1]} is there twice, which would "
+            "count one run as several; give each pair once"
         )
     return weights, orders
 
@@ -326,7 +335,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(sentence: str, status: int) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
+    """Ends the program with one line; names in it may hold what moves a terminal's cursor."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
+    print(f"error: {shown}", file=sys.stderr)
     sys.exit(status)
 
 

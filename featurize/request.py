@@ -8,7 +8,7 @@ refused here; whether a model is known is told where models are (producers.py).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -55,16 +55,22 @@ class Maker(NamedTuple):
         return self if self.path is None else Maker(self.name, self.path.absolute())
 
 
-class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The flags that a store records: what makes features of the same kind again, without paths."""
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]+\Z")]  # of a producer; no path goes with it
 
-    vision: str
-    captioner: str
-    text: str
+
+class Flags(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The flags that a store records: what makes features of the same kind again, without paths.
+
+    They are read from stores and runs of other people's: what is not declared here is refused.
+    """
+
+    vision: Name
+    captioner: Name
+    text: Name
     crops: int | None = None
     pool: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,18 +219,11 @@ def flags_of(producers: Mapping[str, Any], owner: str, remedy: str) -> Flags:
     if flags is None:
         raise BadInput(f"{owner} does not tell which flags of featurize/run.py made it; {remedy}")
     try:
-        known = msgspec.convert(flags, Flags)
+        return msgspec.convert(flags, Flags)
     except msgspec.ValidationError as error:
         raise BadInput(
             f"{owner} was made by flags that this featurizer does not know ({error}); {remedy}"
         ) from None
-    for value in (known.vision, known.captioner, known.text):
-        # a path would be one of somebody else's choice
-        require(
-            ":" not in value and "/" not in value,
-            f"{owner} names a path, {value!r}, where a model's name belongs; {remedy}",
-        )
-    return known
 
 
 def local_weights(texts: Iterable[str]) -> dict[str, Path]:

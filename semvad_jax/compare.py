@@ -21,6 +21,7 @@ from semvad_jax import checkpoint, evaluate, metrics, run, statistics
 from semvad_jax.files import BadInput
 from semvad_jax.report import findings
 from semvad_jax.report.summary import NOTES, mean_and_sd, points
+from semvad_jax.report.tables import plain_console
 from semvad_jax.statistics import Interval, VideoScores
 from semvad_jax.store import Store, Video
 
@@ -88,7 +89,7 @@ def compare(run_a: Path, run_b: Path) -> None:
     protocols = {checkpoint.read_config(path).train.protocol for path in (run_a, run_b)}
     selection = "test" if "reload_best" in protocols else "last"
     a, b = judged(run_a, selection), judged(run_b, selection)
-    _print(Console(), a, b, selection, differences(a, b))
+    _print(plain_console(), a, b, selection, differences(a, b))
 
 
 def judged(path: Path, selection: str) -> Judged:

@@ -18,12 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from semvad_jax.files import BadInput, read_json
+from semvad_jax.files import BadInput, read_json, require
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
 # {field: {value that it had before: the same value's name now}}; `_today` accepts the old ones
 RENAMED = {"train.protocol": {"release": "reload_best"}}
+# what every run has in its config.json; other fields came later, or belong to some models
+NEEDED = ("model.dim", "model.length", "model.layers", "model.heads", "model.window")
+NEEDED += ("train.batching", "train.batch", "train.epochs", "train.lr", "train.weight_decay")
+NEEDED += ("train.milestones", "eval.every", "eval.metric", "eval.select_head", "eval.crop")
+LARGEST = 1 << 24  # of a size or a count
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
 
 
@@ -183,9 +188,22 @@ def from_json(text: str) -> Config:
 
 
 def read(path: Path) -> Config:
-    """The settings in a RUN's config.json; raises BadInput where it is damaged."""
+    """The settings in a RUN's config.json.
+
+    Raises BadInput where it is damaged: a value of a wrong type, a model that there is not, a
+    setting that the model needs and the file has not, or a combination that cannot run.
+    """
     refusal = "does not hold a run's settings; take a copy of the run's file, or train it again"
-    return _from_sections(read_json(path, dict[str, dict[str, Any]], refusal))
+    sections = read_json(path, dict[str, dict[str, Any]], refusal)
+    try:
+        cfg = _from_sections(sections)
+        row, fields = _table(cfg), _fields(cfg)
+        unset = [name for name in row if name in NEEDED and fields[name] is UNSET]
+        require(not unset, f"{' and '.join(unset)} is missing")
+        _check(cfg)
+    except BadInput as error:
+        raise BadInput(f"{path} {refusal} ({error})") from None
+    return cfg
 
 
 def _from_sections(sections: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -201,13 +219,16 @@ def _show(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
+def check_model(name: str) -> None:
+    """Raises BadInput where there is no model of that name; a path is none."""
+    known = sorted(p.stem for p in (CONFIGS / "models").glob("*.py"))
+    require(name in known, f"unknown model {name!r}; --model takes one of: {', '.join(known)}")
+
+
 def _table(config: Config) -> Mapping[str, Any]:
     name, preset = config.model.name, config.model.preset
-    path = CONFIGS / "models" / f"{name}.py"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.py")))
-        raise BadInput(f"unknown model {name!r}; --model takes one of: {known}")
-    rows = runpy.run_path(str(path))["DEFAULTS"]
+    check_model(name)
+    rows = runpy.run_path(str(CONFIGS / "models" / f"{name}.py"))["DEFAULTS"]
     row = rows.get((config.data.dataset, preset), rows.get(("ucf", preset)))
     if row is None:
         known = ", ".join(sorted({p for _, p in rows}))
@@ -233,7 +254,7 @@ def _fields(config: Config) -> dict[str, Any]:
 
 
 def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
-    names = _fields(config)
+    names, defaults = _fields(config), _fields(Config())
     for name, value in assignments:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
@@ -245,10 +266,11 @@ def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
         part = getattr(config, section)
         annotation = typing.get_type_hints(type(part))[leaf]
         try:
+            unset = value is UNSET and defaults[name] is UNSET
             part = dataclasses.replace(
-                part, **{leaf: None if value is None else _convert(value, annotation)}
+                part, **{leaf: UNSET if unset else _convert(value, annotation)}
             )
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise BadInput(
                 f"config field {name} cannot be {value!r}: it takes {_describe(annotation)}"
             ) from None
@@ -259,15 +281,19 @@ def _assign(config: Config, assignments: Iterable[tuple[str, Any]]) -> Config:
 _told_once: set[str] = set()  # sentences that this process has printed
 
 
+def note(sentence: str) -> None:
+    """Tells something on stderr, once."""
+    if sentence not in _told_once:
+        _told_once.add(sentence)
+        print(f"note: {sentence}", file=sys.stderr)
+
+
 def _today(name: str, value: Any) -> Any:
     """The value under today's name; an old name is told once on stderr."""
     renamed = RENAMED.get(name, {})
     if not isinstance(value, str) or value not in renamed:
         return value
-    sentence = f"note: {name}={value} is called {name}={renamed[value]} now"
-    if sentence not in _told_once:
-        _told_once.add(sentence)
-        print(sentence, file=sys.stderr)
+    note(f"{name}={value} is called {name}={renamed[value]} now")
     return renamed[value]
 
 
@@ -275,7 +301,7 @@ def _convert(value: Any, annotation: Any) -> Any:
     """`value` (text, or what JSON gives) as the field's type; ValueError where it is not one."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
-        if value in args:
+        if isinstance(value, str) and value in args:
             return value
     elif origin is types.UnionType or origin is typing.Union:
         for option in args:
@@ -294,7 +320,7 @@ def _convert(value: Any, annotation: Any) -> Any:
         if str(value).lower() in ("true", "false"):
             return str(value).lower() == "true"
     elif annotation in (int, float) and not isinstance(value, bool):
-        if annotation(value) == float(value):
+        if annotation(value) == float(value) and abs(float(value)) < float("inf"):
             return annotation(value)
     elif annotation is str and isinstance(value, str):
         return value
@@ -318,11 +344,11 @@ def _check(cfg: Config) -> None:
     m, t, d, fields = cfg.model, cfg.train, cfg.data, _fields(cfg)
     rules = [
         (
-            m.window is UNSET or m.length % m.window == 0,
+            m.window is UNSET or m.window > 0 and m.length % m.window == 0,
             f"model.length {m.length} is not a multiple of model.window {m.window}",
         ),
         (
-            m.heads is UNSET or m.dim % m.heads == 0,
+            m.heads is UNSET or m.heads > 0 and m.dim % m.heads == 0,
             f"model.dim {m.dim} is not a multiple of model.heads {m.heads}",
         ),
         (
@@ -332,9 +358,12 @@ def _check(cfg: Config) -> None:
         (0 <= d.val_fraction < 1, f"data.val_fraction {d.val_fraction} must be in [0, 1)"),
         (t.lr > 0, f"train.lr {t.lr} must be positive"),
     ]
-    for name in ("model.dim", "model.layers", "train.batch", "train.epochs"):
+    for name in ("model.dim", "model.length", "model.layers", "train.batch", "train.epochs"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
+    for name, value in fields.items():
+        small = not isinstance(value, int) or name == "data.val_seed" or abs(value) < LARGEST
+        rules.append((small, f"{name} {value} is too large; it must be below {LARGEST}"))
     for holds, sentence in rules:
         if not holds:
             raise BadInput(sentence)

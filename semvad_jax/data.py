@@ -13,21 +13,20 @@ from semvad_jax.config import Config
 from semvad_jax.files import BadInput
 from semvad_jax.models.class_text import crop_tower
 from semvad_jax.store import Store
+from semvad_jax.store.format import truth_known
 from semvad_jax.types import Batch, Frozen, TrainData, Windows
 
 ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
 
 
 def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
-    """Indices of the train, val and test videos; val is a share of each first label's train videos
+    """Indices of the train and val videos and of the test videos that are judged (`judged`; there
+    may be none); val is a share of each first label's train videos
     (`data.val_fraction`).
     """
-    train, test = readable(store, "train"), readable(store, "test")
-    if not train or not test:
-        raise BadInput(
-            f"the store at {store.path} has {len(train)} train and {len(test)} test videos; "
-            "a run needs both"
-        )
+    train, test = readable(store, "train"), judged(store)
+    if not train:
+        raise BadInput(f"the store at {store.path} has no train videos; a run needs some")
     rng = np.random.default_rng(cfg.data.val_seed)
     val: set[int] = set()
     for name in store.classes:
@@ -43,6 +42,20 @@ def readable(store: Store, split: str) -> list[int]:
     """Indices of the videos of a split that have features."""
     videos = enumerate(store.videos)
     return [i for i, v in videos if v.split == split and v.error is None and v.snippets > 0]
+
+
+def judged(store: Store) -> list[int]:
+    """Indices of the test videos that have features and whose truth is known."""
+    normal = store.classes[0]
+    return [i for i in readable(store, "test") if truth_known(store.videos[i], normal)]
+
+
+def left_out(store: Store) -> list[str]:
+    """The test videos that have features and cannot be judged: anomalous, and it is not known
+    where.
+    """
+    known = set(judged(store))
+    return [store.videos[i].video for i in readable(store, "test") if i not in known]
 
 
 def frozen(store: Store) -> Frozen:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from semvad_jax.config import Config
-from semvad_jax.data import split, windows
+from semvad_jax.data import left_out, readable, split, windows
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName, detection_map, frame_ap, frame_auc
 from semvad_jax.models import model
@@ -145,9 +145,11 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
     frames = np.concatenate([np.diff(e) for e in edges]) if edges else np.zeros(0, np.int64)
     anomalous, total = sum(int(p.sum()) for p in positive), int(frames.sum())
     if not 0 < anomalous < total:
+        unjudged = unjudged_sentence(store)
         raise BadInput(
             f"the {len(positive)} test videos of {store.path} have {anomalous} anomalous frames of "
             f"{total}; nothing can be judged without frames of both kinds"
+            + (f" ({unjudged})" if unjudged else "")
         )
     return FrameTruth(np.concatenate(positive), frames, segments, edges)
 
@@ -213,6 +215,27 @@ def class_metrics(
     return metrics
 
 
+NOT_JUDGED = (
+    "there are no test videos: nothing is judged, and no weights can be selected by the test videos"
+)
+NAMED = 10  # videos that are left out and named on a line
+
+
+def unjudged_sentence(store: Store) -> str | None:
+    """Which test videos are left out of every metric, for the reader of a table; None where none
+    is.
+    """
+    names = left_out(store)
+    if not names:
+        return None
+    total = len(readable(store, "test"))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (
+        f"judged on {total - len(names)} of {total} test videos; it is not known where the "
+        f"anomalies are in {', '.join(names[:NAMED])}{more}"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """How many videos and frames stand behind a run's numbers."""
@@ -222,6 +245,7 @@ class Counts:
     test: int
     anomalous_frames: int  # of the test videos
     frames: int  # of the test videos
+    unjudged: str | None = None  # `unjudged_sentence`
 
     def sentence(self) -> str:
         """For the reader of a run's table."""
@@ -229,8 +253,11 @@ class Counts:
 
     def judged(self) -> str:
         """The same for a store that the run was not trained on."""
+        if not self.test:
+            return NOT_JUDGED
         share = f"{self.anomalous_frames:,} of {self.frames:,} frames anomalous"
-        return f"{self.test} test videos; {share}"
+        left_out = f"; {self.unjudged}" if self.unjudged else ""
+        return f"{self.test} test videos; {share}{left_out}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,8 +284,11 @@ class Videos:
         Raises BadInput where the store has no train videos, as `data.split` does.
         """
         train, val, _ = split(self.cfg, self.store)
+        if not self.test:
+            return Counts(len(train), len(val), 0, 0, 0)
         positive, frames = self.truth.positive, self.truth.frames
-        return Counts(len(train), len(val), len(self.test), int(positive.sum()), int(frames.sum()))
+        judged = len(self.test), int(positive.sum()), int(frames.sum())
+        return Counts(len(train), len(val), *judged, unjudged_sentence(self.store))
 
     def windows(self) -> Windows:
         crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
@@ -282,15 +312,19 @@ class Videos:
         """What one seed's evaluation says: "test/…" at frame level, and, where videos are set
         aside, "val/…" at video level. The first part names the videos that are judged.
         """
-        metrics = frame_metrics(self.test_scores(scores), self.truth, "test")
+        metrics = {}
+        if self.test:
+            metrics |= frame_metrics(self.test_scores(scores), self.truth, "test")
         if self.val:
             metrics |= video_metrics(self.val_scores(scores), self.val_abnormal, "val")
         return metrics
 
     def test_metrics(self, scores: Scores, selection: str) -> dict[MetricName, float]:
         """Every metric of one seed on the test videos, mAP included, for weights that were selected
-        by `selection`: last, val or test.
+        by `selection`: last, val or test. Empty where there are no test videos.
         """
+        if not self.test:
+            return {}
         test = self.test_scores(scores)
         return frame_metrics(test, self.truth, selection) | class_metrics(
             test, self.truth, selection

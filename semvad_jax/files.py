@@ -11,6 +11,7 @@ import errno
 import glob
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
     NAME.lock beside it holds the process and its host. A dead process's lock is taken over. Raises
     BadInput where a living process, or one of another host, holds it.
     """
-    path = path.absolute()
+    path = Path(os.path.realpath(path))  # whatever link it is called by
     lock = path.with_name(path.name + ".lock")
     try:
         # a second is enough to see that the process is dead, and to try again

@@ -30,12 +30,13 @@ from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
-from semvad_jax.evaluate import Scores
-from semvad_jax.files import BadInput, write
+from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
+from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, transfer
 from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
+from semvad_jax.report.tables import plain_console
 from semvad_jax.store.locate import open_store
 from semvad_jax.types import TrainState
 
@@ -98,8 +99,24 @@ def train(
     """Trains all seeds into RUN, or goes on with it, and prints the table where it is to `tell`.
 
     Ctrl-C or SIGTERM ends the interval under way, saves and exits. Raises BadInput where RUN
-    exists and is not resumed, or was begun with other settings.
+    exists and is not resumed, or was begun with other settings, and where another program is
+    writing it.
     """
+    checkpoint.check_place(run)
+    with locked(run):
+        _train(cfg, run, name, weight_seeds, data_seeds, chunk, resume, tell)
+
+
+def _train(
+    cfg: Config,
+    run: Path,
+    name: str,
+    weight_seeds: list[int],
+    data_seeds: list[int],
+    chunk: int | Literal["auto"] | None,
+    resume: bool,
+    tell: bool,
+) -> None:
     features = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     asked_crop = cfg.eval.crop
     cfg = config.resolve(_with_store(cfg, features), features)
@@ -113,10 +130,10 @@ def train(
         producers=features.info["producers"],
         store_sha256=features.info["sha256"],
     )
-    if (run / "config.json").exists():
+    if (run / "config.json").exists() or checkpoint.steps(run):
         meta = _resumed(run, cfg, meta, resume)
 
-    console, begun = Console(), time.perf_counter()
+    console, begun = plain_console(), time.perf_counter()
     if cfg.eval.crop != asked_crop:
         console.print(f"this store has no crop {asked_crop}: crop {cfg.eval.crop} is scored")
     console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
@@ -140,6 +157,7 @@ def train(
     report.write_summary(run / "summary.json", summary)
     if "last" in scores:
         detection.write_thresholds(run, program.videos, scores["last"])
+    checkpoint.record(run, checkpoint.SUMMARY, checkpoint.THRESHOLDS)
     run_page.write_page(run, program.videos, scores, summary, val_head)
     if tell:
         _tell(console, program, summary, val_head, program.videos.counts().sentence())
@@ -170,7 +188,7 @@ class _Training:
         program, cfg = self.program, self.program.cfg
         done = int(state.step[0])
         clock = {"wall": 0.0, "train": trained}
-        _truncate(self.run / "metrics.jsonl", done)
+        checkpoint.truncate_metrics(self.run, done)
         with _Progress(self.console, program.steps, done) as progress:
             since, last_save = time.perf_counter(), time.perf_counter()
             for interval in program.train(state):
@@ -195,12 +213,16 @@ class _Training:
 
 def _says(cfg: Config, interval: seeds.Interval) -> str | None:
     """Loss and selecting metric of an evaluation, means over seeds; None where none was judged."""
-    shown = MetricName("test", cfg.eval.select_head, cfg.eval.metric)
-    judged = [metrics[shown] for metrics in interval.metrics if metrics]
+    judged = [metrics for metrics in interval.metrics if metrics is not None]
     if not judged:
         return None
-    loss = fmean(losses["loss"] for losses in interval.losses)
-    return f"loss {loss:.4f}  {cfg.eval.metric} {100 * fmean(judged):.2f}"
+    said = f"loss {fmean(losses['loss'] for losses in interval.losses):.4f}"
+    for part in ("test", "val"):  # val where there are no test videos
+        shown = MetricName(part, cfg.eval.select_head, cfg.eval.metric)
+        if shown in judged[0]:
+            value = 100 * fmean(metrics[shown] for metrics in judged)
+            return f"{said}  {'val ' * (part == 'val')}{cfg.eval.metric} {value:.2f}"
+    return said
 
 
 class _Progress:
@@ -252,8 +274,14 @@ def _clock(seconds: float) -> str:
 def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None:
     """Judges RUN's checkpoint on its own store, or on `data`: RUN/eval.json.
 
-    Other classes, or a class map: see report/transfer.py. Raises BadInput for other producers.
+    Other classes, or a class map: see report/transfer.py. Raises BadInput for other producers, and
+    without `data` for another store in the same place.
     """
+    with locked(run):
+        _evaluate(run, data, class_map)
+
+
+def _evaluate(run: Path, data: str | None, class_map: Path | None) -> None:
     features = None
     if data is not None:
         cfg, frozen, meta = checkpoint.read(run)
@@ -262,13 +290,20 @@ def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None
         detection.check_producers(run, meta.producers, features)
         if class_map or features.classes != cfg.data.classes:
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
+        if _other_files(run, meta, features.info["sha256"]):
+            plain_console().print(f"judged on {features.path}, which {run} was not trained on")
     program, state, meta, clock = restore(run, features)
+    if not program.videos.test:
+        raise BadInput(
+            f"the store at {program.store.path} has no test videos, so there is nothing to judge; "
+            "give one that has some with --data"
+        )
     scores = program.final_scores(state)
     summary = _summary(program, scores, state, meta, clock)
     report.write_summary(run / "eval.json", summary)
     counts = program.videos.counts()
     behind = counts.sentence() if data is None else counts.judged()
-    _tell(Console(), program, summary, _val_head(program, scores), behind)
+    _tell(plain_console(), program, summary, _val_head(program, scores), behind)
 
 
 def restore(
@@ -276,7 +311,7 @@ def restore(
 ) -> tuple[seeds.Program, TrainState, Meta, dict[str, float]]:
     """RUN's last state, its program on its own store or another, its meta and its clock."""
     cfg, _, meta = checkpoint.read(run)
-    features = features or open_store(cfg.data.store)
+    features = features or _own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta))
     with checkpoint.Checkpoints(run) as saved:
@@ -309,6 +344,7 @@ def detect(
     features = open_store(data)
     detection.check_store(cfg, features)
     detection.check_producers(run, meta.producers, features)
+    checkpoint.check(run, checkpoint.THRESHOLDS)
     params, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
     detected = detection.detect(cfg, frozen, params, features, origin, out, files, unreadable)
@@ -333,7 +369,8 @@ def _summary(
     meta: Meta,
     clock: Mapping[str, float],
 ) -> report.Summary:
-    metrics = program.final_metrics(scores)
+    metrics, videos = program.final_metrics(scores), program.videos
+    unjudged = unjudged_sentence(videos.store) if videos.test else NOT_JUDGED
     return report.Summary(
         config=meta.config,
         model=program.cfg.model.name,
@@ -344,6 +381,7 @@ def _summary(
         steps=int(state.step[0]),
         wall_seconds=clock["wall"],
         train_seconds=clock["train"],
+        unjudged=unjudged,
         metrics={name: findings.spread(values) for name, values in metrics.items()},
     )
 
@@ -389,37 +427,66 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> Meta:
     """
     if not resume:
         raise BadInput(f"{run} already holds a run; go on with --resume, or name another --out")
+    if not (run / "config.json").exists():
+        raise BadInput(
+            f"{run} holds a checkpoint, and no config.json that says of what; put a copy of "
+            f"{run / 'config.json'} back, or name another --out"
+        )
     before, known = checkpoint.read_config(run), checkpoint.read_meta(run)
     if known.store_sha256 is not None:
         before = replace(before, data=replace(before.data, store=cfg.data.store))
     same_seeds = known.pairs == meta.pairs and known.chunk == meta.chunk
     if before != cfg or not same_seeds:
         raise BadInput(f"{run} was begun with other settings; repeat them, or name another --out")
-    if known.store_sha256 not in (None, meta.store_sha256):
+    if other := _other_files(run, known, meta.store_sha256 or {}):
         raise BadInput(
-            f"{run} was begun on other features than those in {cfg.data.store}; give the store "
-            "that it was begun on, or name another --out"
+            f"{run} was begun on other features than those in {cfg.data.store}: {other} differs; "
+            "give the store that it was begun on, or name another --out"
         )
     return replace(meta, store_sha256=known.store_sha256)
+
+
+def _other_files(run: Path, meta: Meta, found: Mapping[str, str]) -> str:
+    """The files of a store, by their checksums, that are others than those that RUN was trained on;
+    "" where none is. That a run carries no record of them is told once.
+    """
+    if meta.store_sha256 is None:
+        config.note(f"{run} carries no checksums of its store, so another store may pass unnoticed")
+        return ""
+    names = dict.fromkeys([*meta.store_sha256, *found])
+    return ", ".join(n for n in names if meta.store_sha256.get(n) != found.get(n))
+
+
+def _own_store(run: Path, cfg: Config, meta: Meta) -> store.Store:
+    """The store that RUN was trained on. Its path stands in RUN, which may be somebody else's: it
+    is told before anything is opened, and only a folder is.
+
+    Raises BadInput where it is not there, and where other features are there now.
+    """
+    address = cfg.data.store
+    plain_console().print(f"features, as {run} names them: {address}")
+    fix = "give the store that it was trained on with --data, or put it back"
+    there = bool(address) and Path(address).is_dir()
+    require(there, f"{run} was trained on features in {address!r}, and no folder is there; {fix}")
+    features = open_store(address)
+    if other := _other_files(run, meta, features.info["sha256"]):
+        raise BadInput(
+            f"{run} was trained on other features than those in {features.path} now: {other} "
+            f"differs; {fix} (--data judges on another store as well)"
+        )
+    return features
 
 
 def _append(path: Path, interval: seeds.Interval, meta: Meta, epoch: int) -> None:
     at = {"step": interval.step, "epoch": interval.step / epoch}
     lines = []
     for pair, losses, metrics in zip(meta.pairs, interval.losses, interval.metrics, strict=True):
-        if metrics:
+        if metrics is not None:
             seed = {"weight_seed": pair[0], "data_seed": pair[1]}
             by_text = {str(name): value for name, value in metrics.items()}
             lines.append(json.dumps(at | seed | losses | by_text) + "\n")
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
-
-
-def _truncate(path: Path, step: int) -> None:
-    """Drops the lines after a checkpoint's step: going on writes them again."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = (line for line in lines if line.endswith("\n"))
-    write(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 @contextlib.contextmanager

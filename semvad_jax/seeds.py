@@ -97,13 +97,23 @@ class Program:
         self.reload_best = cfg.train.protocol == "reload_best"
         # reloaded weights have seen the test videos: val has nothing to say any more
         self.videos = evaluate.Videos(cfg, store, test, [] if self.reload_best else val)
+        if test:
+            _ = self.videos.truth  # refused before anything is trained
+        elif unjudged := evaluate.unjudged_sentence(store):
+            raise BadInput(f"the store at {store.path} has nothing to judge by: {unjudged}")
+        elif self.reload_best:
+            raise BadInput(
+                f"the store at {store.path} has no test videos, and train.protocol=reload_best "
+                "goes on from the weights that are best on these; set train.protocol=plain"
+            )
         rows = data.train_data(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
-        self.frozen, self.rows, self.windows = jax.device_put(
-            (data.frozen(store), rows, self.videos.windows()), self.shared
-        )
-
-        self.selections = ("val", "test") if self.videos.val else ("test",)
+        self.frozen, self.rows = jax.device_put((data.frozen(store), rows), self.shared)
+        has = {"val": bool(self.videos.val), "test": bool(test)}
+        self.selections = tuple(name for name, there in has.items() if there)
+        self.windows = None
+        if self.selections:
+            self.windows = jax.device_put(self.videos.windows(), self.shared)
         self.evaluations = one_seed.evaluations(cfg, self.steps_per_epoch)
         ends = one_seed.pauses(cfg, self.steps_per_epoch)
         self.intervals = list(zip([0, *ends[:-1]], ends, strict=True))
@@ -160,7 +170,7 @@ class Program:
 
     def compile(self) -> None:
         """Compiles now what would be compiled at first use."""
-        _ = self.run_interval, self.score_windows
+        _ = self.run_interval, self.windows and self.score_windows
 
     @cached_property
     def run_interval(self) -> jax.stages.Compiled:
@@ -198,7 +208,11 @@ class Program:
         return need.argument_size_in_bytes + need.temp_size_in_bytes < 0.9 * limit
 
     def scores(self, params: PyTree) -> list[evaluate.Scores]:
-        """Each seed's scores of the test videos, then the val videos."""
+        """Each seed's scores of the test videos, then the val videos; none where there are
+        neither.
+        """
+        if self.windows is None:
+            return [evaluate.Scores([], None)] * self.layout.seeds
         binary, classes = jax.device_get(self.score_windows((self.frozen, self.windows), params))
         return [
             self.videos.scores(binary[k], None if classes is None else classes[k])
@@ -271,7 +285,7 @@ class Program:
         """The state with the best weights so far; each seed's metrics unless it has stopped."""
         head, metric = self.cfg.eval.select_head, self.cfg.eval.metric
         metrics, stopped = self.judge(state.params), np.asarray(state.stopped)
-        if MetricName("test", head, metric) not in metrics[0]:
+        if metrics[0] and not any(name.head == head for name in metrics[0]):
             raise BadInput(
                 f"eval.select_head is {head!r}, which model {self.cfg.model.name} does not have; "
                 "set eval.select_head=binary"

@@ -138,6 +138,8 @@ def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""
     now = {name: Best(metric, state.step, state.params) for name, metric in metrics.items()}
     better = {name: metric > state.best[name].metric for name, metric in metrics.items()}
     best = {name: _where(better[name], now[name], state.best[name]) for name in metrics}
+    if "test" not in better:
+        return replace(state, best=best)
     since_best = jnp.where(better["test"], 0, state.since_best + 1)
     if cfg.train.protocol == "plain":
         return replace(state, best=best, since_best=since_best)

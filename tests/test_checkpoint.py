@@ -132,6 +132,7 @@ def test_another_number_of_devices_goes_on_with_the_same_seeds(program, saved):
 def test_a_run_of_before_has_no_checksums_and_its_unknown_keys_are_left_out(saved, tmp_path):
     run = shutil.copytree(saved[0], tmp_path / "run")
     path = run / "checkpoint" / "meta.json"
+    (path.parent / "checksums.json").unlink()
     known = json.loads(path.read_text())
     del known["store_sha256"]
     path.write_text(json.dumps(known | {"of_another_version": [1]}))
@@ -156,6 +157,7 @@ def test_a_run_of_before_has_no_checksums_and_its_unknown_keys_are_left_out(save
 @pytest.mark.parametrize("damage", ["{", '["a list"]', ""])
 def test_a_damaged_file_is_one_sentence(saved, tmp_path, name, sentence, damage):
     run = shutil.copytree(saved[0], tmp_path / "run")
+    (run / "checkpoint" / "checksums.json").unlink()  # as before they were recorded
     (run / name).write_text(damage)
     with pytest.raises(BadInput, match=re.escape(sentence)):
         checkpoint.read(run)

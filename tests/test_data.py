@@ -1,5 +1,6 @@
 """Rows, windows, and the order of an epoch."""
 
+import dataclasses
 from dataclasses import replace
 
 import jax
@@ -128,7 +129,16 @@ def test_too_few_rows_for_a_batch_is_one_sentence(store):
         data.steps_per_epoch(cfg, on_device(cfg, store))
 
 
-def test_a_store_without_test_videos_is_refused(tmp_path):
-    store = make_store(tmp_path / "store", test=0)
-    with pytest.raises(BadInput, match="has 24 train and 0 test videos; a run needs both"):
+def test_a_store_without_train_videos_is_refused(tmp_path):
+    store = make_store(tmp_path / "store", train=0)
+    with pytest.raises(BadInput, match="has no train videos; a run needs some"):
         data.split(tiny(store), store)
+
+
+def test_test_videos_are_judged_where_their_truth_is_known(tmp_path):
+    store = make_store(tmp_path / "store", train=8, test=6)
+    unknown = dataclasses.replace(store.videos[9], intervals=())
+    videos = (*store.videos[:9], unknown, *store.videos[10:])
+    store = dataclasses.replace(store, videos=videos)
+    assert data.split(tiny(store), store)[2] == [8, 10, 11, 12, 13]
+    assert data.left_out(store) == [unknown.video]

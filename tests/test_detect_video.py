@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import main
-from semvad_jax import config, data, store
+from semvad_jax import checkpoint, config, data, store
 from semvad_jax.detection.detect import defused, folder_names
 from semvad_jax.files import BadInput
 from tests.support.stores import make_store
@@ -263,6 +263,7 @@ def copy_run(place, name, **producers):
     meta = json.loads(path.read_text())
     meta["producers"] = {k: v for k, v in (meta["producers"] | producers).items() if v}
     path.write_text(json.dumps(meta))
+    checkpoint.record(run, "checkpoint/meta.json")
     return name
 
 
@@ -352,6 +353,7 @@ def test_a_missing_featurizer_is_told(place, tmp_path, monkeypatch):
 def test_a_run_without_val_has_a_default_threshold(place, tmp_path, of_store):
     name = copy_run(place, "no_val")
     (place / name / "checkpoint" / "thresholds.json").unlink()
+    (place / name / "checkpoint" / "checksums.json").unlink()
     detect(place, place / "store", tmp_path, run=name)
     told = events_of(tmp_path / "v7")["threshold"]
     assert told["value"] == 0.5 and "no normal val videos" in told["source"]
@@ -372,5 +374,6 @@ def test_a_run_whose_weights_are_another_models_is_refused(place, tmp_path, caps
     for field, value in (('"name": "semvad"', '"name": "vadclip"'), ('"dim": 4', '"dim": 8')):
         path = place / copy_run(place, "other") / "config.json"
         path.write_text((place / "run" / "config.json").read_text().replace(field, value))
+        checkpoint.record(place / "other", "config.json")
         told = refused(capsys, place, place / "store", tmp_path / "out", run="other")
         assert "other/checkpoint holds another model or other seeds" in told

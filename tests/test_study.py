@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import main
-from semvad_jax import config, seeds, statistics, store
+from semvad_jax import checkpoint, config, seeds, statistics, store
 from semvad_jax import run as runs
 from semvad_jax.studies import study, trained
 from semvad_jax.studies.find import find_study
@@ -477,8 +477,10 @@ def test_what_lies_under_a_runs_name_is_that_run(small, place, capsys):
         {key: value for key, value in found.items() if key != "store_sha256"},  # as made earlier
     ):
         meta.write_text(json.dumps(other))
+        checkpoint.record(meta.parents[1], "checkpoint/meta.json")
         told = refused(capsys, command(place, "small", out, "--vmap-seeds", "2"))
         meta.write_text(before)
+        checkpoint.record(meta.parents[1], "checkpoint/meta.json")
         assert "was trained on other features" in told
 
 

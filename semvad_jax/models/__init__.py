@@ -11,12 +11,15 @@ import jax
 from flax import nnx
 from jaxtyping import PyTree
 
-from semvad_jax.config import Config
+from semvad_jax.config import Config, check_model
 from semvad_jax.types import Batch, Frozen, Outputs
 
 
 def model(cfg: Config) -> ModuleType:
-    """The model's file, `semvad_jax/models/NAME.py`."""
+    """The model's file, `semvad_jax/models/NAME.py`; its name is one that `config` knows, since it
+    may come from somebody else's RUN.
+    """
+    check_model(cfg.model.name)
     return importlib.import_module(f"semvad_jax.models.{cfg.model.name}")
 
 

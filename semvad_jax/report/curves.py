@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from semvad_jax import checkpoint
 from semvad_jax.evaluate import Scores, Videos, frame_truth
-from semvad_jax.files import json_lines
 from semvad_jax.metrics import MetricName, frame_auc
 from semvad_jax.report.worst import Moment, Worst
 
@@ -100,18 +100,18 @@ def run_data(
 
     `scores` are those of the test videos, an entry a seed in the order of `pairs`.
     """
-    worst = Worst(videos, scores, head)
+    worst = Worst(videos, scores, head) if videos.test else None
     return RunData(
         selection=selection,
         head=head,
         metric=videos.cfg.eval.metric,
         classes=videos.store.classes,
         training=training(run / "metrics.jsonl", pairs, videos.cfg.eval.metric),
-        curves=curves(videos, scores),
+        curves=curves(videos, scores) if videos.test else (),
         bars=class_results(videos, scores, head),
-        confusion=confusion(videos, scores),
-        false_alarms=worst.false_alarms(),
-        misses=worst.misses(),
+        confusion=confusion(videos, scores) if videos.test else None,
+        false_alarms=worst.false_alarms() if worst else (),
+        misses=worst.misses() if worst else (),
     )
 
 
@@ -119,7 +119,8 @@ def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple
     """The curves of metrics.jsonl: the selecting metric of the test and of the val videos, in per
     cent, and the loss, against the step.
     """
-    rows = [row for _, row in json_lines(path)]
+    rows = checkpoint.metrics_lines(path, ("step", "weight_seed", "data_seed"))
+    known = rows[0] if rows else {}
     evaluations = {(row["step"], row["weight_seed"], row["data_seed"]): row for row in rows}
     steps = sorted({row["step"] for row in rows})
 
@@ -134,7 +135,7 @@ def training(path: Path, pairs: Sequence[tuple[int, int]], metric: str) -> tuple
     panels = []
     for part, title in (("test", "Test videos, frame level"), ("val", "Val videos, video level")):
         names = [MetricName(part, head, metric) for head in ("binary", "class")]
-        lines = [line(f"{n.head} head", str(n), 100) for n in names if str(n) in rows[0]]
+        lines = [line(f"{n.head} head", str(n), 100) for n in names if str(n) in known]
         if lines:
             label = f"{metric.upper()}, %"
             panels.append(Panel(f"training_{part}", title, "step", label, tuple(lines)))

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import safetensors
 import safetensors.numpy
-from rich.console import Console
 
 from semvad_jax import config, data
 from semvad_jax import evaluate as judging
@@ -16,6 +15,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.models import convert
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
+from semvad_jax.report.tables import plain_console
 from semvad_jax.store.locate import open_store
 
 
@@ -41,10 +41,11 @@ def evaluate(cfg: Config, file: Path) -> None:
             f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
         ) from None
     params, frozen = convert.from_torch(cfg, weights, tokens, store.class_text["class_caption"])
-    videos = judging.Videos(cfg, store, data.split(cfg, store)[2], [])
+    videos = judging.Videos(cfg, store, data.judged(store), [])
     score = jax.jit(judging.score_windows, static_argnums=0)
     scores = videos.scores(*jax.device_get(score(cfg, frozen, videos.windows(), params)))
     values = videos.test_metrics(scores, "test")
     metrics = {name: findings.spread([value]) for name, value in values.items()}
     title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
-    report.print_table(Console(), title, metrics)
+    unjudged = judging.unjudged_sentence(store)
+    report.print_table(plain_console(), title, metrics, behind=unjudged)

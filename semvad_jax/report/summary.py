@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax.files import BadInput, read_json, write
+from semvad_jax import checkpoint
+from semvad_jax.files import BadInput, read_json, require, write
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report.findings import Metrics, Spread
@@ -35,6 +37,9 @@ class Facts:
     steps: int
     wall_seconds: float
     train_seconds: float  # after compilation
+    # which test videos are left out, or that there are none; None where all are judged, and then
+    # it does not stand in the file
+    unjudged: str | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def title(self) -> str:
@@ -63,6 +68,8 @@ def write_summary(path: Path, summary: Summary) -> None:
     fields["metrics"] = {
         str(name): dataclasses.asdict(value) for name, value in summary.metrics.items()
     }
+    if summary.unjudged is None:
+        del fields["unjudged"]
     write(path, json.dumps(fields, indent=2))
 
 
@@ -72,6 +79,8 @@ def read_summary(path: Path) -> Summary:
     Raises BadInput where the file is missing or damaged.
     """
     refusal = "is no summary of a run; main.py --config … --resume writes it again"
+    if path.name == checkpoint.SUMMARY:
+        checkpoint.check(path.parent, path.name)
     fields: dict[str, Any] = dict(vars(read_json(path, _Written, refusal)))
     try:
         fields["metrics"] = {
@@ -79,7 +88,18 @@ def read_summary(path: Path) -> Summary:
         }
     except ValueError as error:
         raise BadInput(f"{path} {refusal} ({error})") from None
+    seeds = len(fields["weight_seeds"])
+    for name, value in fields["metrics"].items():
+        whole = 0 < seeds == len(value.values) and _adds_up(value)
+        require(whole, f"{path} {refusal} ({name} does not add up)")
     return Summary(**fields)
+
+
+def _adds_up(value: Spread) -> bool:
+    """Whether a metric's statistics are those of its values."""
+    again = findings.spread(value.values)
+    known = (value.mean, value.best, value.sd or 0)
+    return np.allclose(known, (again.mean, again.best, again.sd or 0), rtol=0, atol=1e-9)
 
 
 def print_table(
@@ -94,9 +114,14 @@ def print_table(
     `val_head` is the head chosen on val, and is marked; `behind` tells which videos the numbers
     rest on (`evaluate.Counts.sentence`).
     """
-    console.print(f"\n{title}; test videos, per cent: mean ± SD (best)")
+    if metrics:
+        console.print(f"\n{title}; test videos, per cent: mean ± SD (best)")
+    else:
+        console.print(f"\n{title}")
     if behind:
-        console.print(behind, highlight=False)
+        console.print(behind)
+    if not metrics:
+        return
     rows = findings.rows_of(metrics)
     _print_metrics(console, metrics, {"auc": "AUC", "ap": "AP"}, rows, val_head)
     if any(name.metric == "map" for name in metrics):

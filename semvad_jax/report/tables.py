@@ -1,7 +1,13 @@
-"""A table on the console as the studies print theirs."""
+"""The console that prints outside names, and a table on it as the studies print theirs."""
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
+
+
+def plain_console() -> Console:
+    """A console that prints names as they are: [red] and :cat: are no markup to it."""
+    return Console(markup=False, emoji=False, highlight=False)
 
 
 def table(first: str, *columns: str, fold: bool = False) -> Table:

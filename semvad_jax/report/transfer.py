@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, PyTree
-from rich.console import Console
 
 from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import evaluate as judging
@@ -21,6 +20,7 @@ from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
 from semvad_jax.report.findings import Spread
+from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen
 
@@ -97,11 +97,11 @@ def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: 
 
 
 def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
-    """The store's readable test videos and their truth; train videos need not be there.
+    """The store's test videos that can be judged and their truth; train videos need not be there.
 
     Raises BadInput where they do not have frames of both kinds.
     """
-    videos = data.readable(store, "test")
+    videos = data.judged(store)
     return videos, judging.frame_truth(store, videos)
 
 
@@ -161,11 +161,12 @@ def evaluate(
     trained = report.read_summary(summary)
     params, _ = checkpoint.last_weights(run, cfg, meta)
     metrics = over_seeds(judge(cfg, frozen, params, store, pairs))
-    judged = replace(trained, dataset=dataset, device=device, metrics=metrics)
+    unjudged = judging.unjudged_sentence(store)
+    judged = replace(trained, dataset=dataset, device=device, metrics=metrics, unjudged=unjudged)
     report.write_summary(run / "eval.json", judged)
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     title = f"{judged.title}, {store.path}, trained on {trained.dataset}"
-    report.print_table(console, title, metrics)
+    report.print_table(console, title, metrics, behind=judged.unjudged)
     report.print_selection(console, metrics, cfg.eval.metric, "binary", "binary")
     by_class = any(name.head == "class" for name in metrics)
     console.print(sentence(cfg, pairs, store.classes, by_class))

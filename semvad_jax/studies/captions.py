@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from semvad_jax.files import BadInput, json_text, read_json, write
-from semvad_jax.report.tables import table
+from semvad_jax.report.tables import plain_console, table
 from semvad_jax.store.locate import open_store
 from semvad_jax.studies.cosines import Comparison, Encoder, measure, unit
 from semvad_jax.studies.sentences import described, read_sentences
@@ -116,7 +116,7 @@ def run(
     pairs, written = read_pairs(study.pairs), read_sentences(Path(path))
     by_label = {label: described(open_store(store), written) for label, store in stores.items()}
     compared_pairs = _compared_pairs(pairs, encoders)
-    console, compared = Console(highlight=False, markup=False), []
+    console, compared = plain_console(), []
     for label, (videos, counts) in by_label.items():
         by_encoder = {}
         for encoder, encode in encoders.items():
@@ -160,7 +160,7 @@ def tell(study: CaptionMatch, result: Result, home: Path) -> None:
     """Prints the study and writes HOME/study.json."""
     home.mkdir(parents=True, exist_ok=True)
     write(home / "study.json", json_text(asdict(result)))
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(f"\n{study.title}\n{HEADING}")
     _print_pairs(console, study, result)
     for row in result.rows:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from semvad_jax import config
@@ -19,7 +18,7 @@ from semvad_jax.config import Config
 from semvad_jax.files import BadInput, json_text, write
 from semvad_jax.metrics import SNIPPET
 from semvad_jax.report.findings import spread
-from semvad_jax.report.tables import table
+from semvad_jax.report.tables import plain_console, table
 from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
 from semvad_jax.store.locate import open_store
@@ -83,7 +82,7 @@ def tell(study: Runtime, name: str, timed: Timed, home: Path) -> None:
     """Prints the tables and writes HOME/study.json."""
     home.mkdir(parents=True, exist_ok=True)
     write(home / "study.json", json_text(_numbers(study, name, timed)))
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(f"\n{study.title}\n{timed.video}; models of {timed.plan.features.path}\n")
     console.print("Mean ± SD", _times(study, timed.stages), "Peak memory", _memory(timed.stages))
     for line in _notes(study, timed):

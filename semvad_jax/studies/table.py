@@ -9,7 +9,7 @@ from rich.console import Console
 from semvad_jax.report import plots
 from semvad_jax.report.findings import Spread
 from semvad_jax.report.summary import NOTES, mean_and_sd, points
-from semvad_jax.report.tables import table
+from semvad_jax.report.tables import plain_console, table
 from semvad_jax.statistics import variance_split
 from semvad_jax.studies.numbers import (
     grids,
@@ -36,7 +36,7 @@ def tell(study: Study, name: str, results: Sequence[Result], options: Options) -
     home = options.out / name
     home.mkdir(parents=True, exist_ok=True)
     write_numbers(home / "study.json", numbers(study, name, options, results))
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(f"\n{study.title}\nTest videos, per cent: mean ± SD; mean ± t: its 95 % interval")
     for group in groups(study, results):
         stores = dict.fromkeys(f"{r.label} = {r.cfg.data.store}" for r in group)

@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from rich.console import Console
-
-from semvad_jax import checkpoint, config
+from semvad_jax import checkpoint, config, data
 from semvad_jax import run as runs
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
-from semvad_jax.files import BadInput, json_lines
+from semvad_jax.files import BadInput, require
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, transfer
 from semvad_jax.report.findings import Spread
 from semvad_jax.report.summary import Summary, read_summary
+from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
 from semvad_jax.store import flags as store_flags
 from semvad_jax.store.locate import open_store
@@ -107,6 +106,10 @@ def plan(study: Study, options: Options) -> list[Planned]:
     planned = []
     for label, path in named_stores(study, options.data).items():
         features = open_store(path)
+        require(
+            bool(data.judged(features)),
+            f"the store at {path} has no test videos that can be judged; a study needs some",
+        )
         for row in study.rows:
             if row.overrides is None:
                 continue
@@ -143,7 +146,7 @@ def run(study: Study, options: Options) -> list[Result]:
     class_map = transfer.read_class_map(options.class_map) if options.class_map else None
     if study.transfer:
         _check_transfer(planned, class_map, options.out)
-    console, results = Console(highlight=False, markup=False), []
+    console, results = plain_console(), []
     for number, one in enumerate(planned, 1):
         folder = one.folder(options.out)
         finished = _finished(folder, one)
@@ -211,7 +214,7 @@ def _with_head(group: Sequence[Result]) -> list[Result]:
 
 def last_evaluation(run: Path) -> list[dict[MetricName, float]]:
     """The metrics of each seed in the last lines of RUN/metrics.jsonl, those of one step."""
-    lines = [line for _, line in json_lines(run / "metrics.jsonl")]
+    lines = checkpoint.metrics_lines(run / "metrics.jsonl")
     return [
         {MetricName.parse(key): value for key, value in line.items() if "/" in key}
         for line in lines
