@@ -43,11 +43,11 @@ def require(condition: bool, sentence: str) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Nobody else writes at `path`, a file or a folder, until the block's end.
 
-    NAME.lock beside it holds the process and its host. A dead process's lock is taken over. Raises
+    .NAME.lock beside it holds the process and its host. A dead process's lock is taken over. Raises
     BadInput where a living process, or one of another host, holds it.
     """
     path = Path(os.path.realpath(path))  # whatever link it is called by
-    lock = path.with_name(path.name + ".lock")
+    lock = path.with_name(f".{path.name}.lock")  # hidden: where it lies may be looked through
     try:
         # a second is enough to see that the process is dead, and to try again
         held = SoftFileLock(lock, timeout=1, poll_interval=0.1, thread_local=False).acquire()

@@ -254,7 +254,7 @@ def test_a_run_is_written_by_one_program_at_a_time(place, run, capsys):
             assert f"{run} is being written by process {holder.pid} on " in told
         holder.send_signal(signal.SIGKILL)
     main.main(command(place, run, "--resume"))  # a dead process's lock is taken over
-    assert not list(run.parent.glob("*.lock"))
+    assert not list(run.parent.glob(".*.lock"))
 
 
 def test_a_place_that_orbax_takes_for_a_pattern_is_refused(place, tmp_path, capsys):

@@ -26,6 +26,7 @@ from semvad_jax.report import plots
 from semvad_jax.report.summary import read_summary
 from semvad_jax.report.worst import Worst
 from tests import test_video_page
+from tests.support.pages import until
 from tests.support.stores import make_store
 from tests.test_main import CONFIG, command
 
@@ -439,7 +440,7 @@ def test_everything_is_reached_by_keyboard(opened, large):
     confusion = page.locator(".scroll[aria-labelledby=confusion]")
     confusion.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.activeElement.scrollLeft > 0")
+    until(page, "document.activeElement.scrollLeft > 0")
     page.locator("summary").first.focus()
     page.keyboard.press("Enter")
     assert page.locator("details table").first.is_visible()

@@ -12,6 +12,7 @@ import pytest
 from semvad_jax.detection import detect
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Origin, Threshold, events
+from tests.support.pages import until
 from tests.test_events import timeline
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -54,7 +55,7 @@ def scored(n=5, classes=3, captions=None, **more):
         "sd": (0.2 * rng.random(n)).round(6),
         "classes": ("Normal", "Riot", *(f"Class{c}" for c in range(2, classes))),
         "edges": np.arange(n + 1) * 16,
-        "fps": 10.0,
+        "second_edges": np.arange(n + 1) * 1.6,
         "truth": TRUTH,
     }
     return timeline(mean, p, captions or [f"caption {t}" for t in range(n)], **given | more)
@@ -121,12 +122,12 @@ def rows_of(path):
 def test_a_click_moves_the_video_and_the_caption(opened, video, tmp_path):
     path = write(tmp_path / "page", scored(), video)
     page = opened(path)
-    page.wait_for_function("document.getElementById('video').readyState >= 1")
+    until(page, "document.getElementById('video').readyState >= 1")
     as_told(rows_of(path)[0], now(page))
     click_at(page, 0.7)  # 5.6 s: snippet 3 is from 4.8 to 6.4
-    page.wait_for_function("document.getElementById('video').currentTime > 5")
+    until(page, "document.getElementById('video').currentTime > 5")
     assert page.evaluate("document.getElementById('video').currentTime") == pytest.approx(5.6, 0.01)
-    page.wait_for_function("!document.getElementById('video').seeking")
+    until(page, "!document.getElementById('video').seeking")
     as_told(rows_of(path)[3], now(page))
     assert page.inner_text("#clock") == "0:05.6"
     assert page.get_attribute("#caption", "aria-live") == "polite"
@@ -136,9 +137,9 @@ def test_the_page_follows_the_playback(opened, video, tmp_path):
     path = write(tmp_path / "page", scored(), video)
     page = opened(path)
     page.evaluate("v = document.getElementById('video'); v.muted = true; v.currentTime = 1.3")
-    page.wait_for_function("document.getElementById('snippet').textContent == '0'")
+    until(page, "document.getElementById('snippet').textContent == '0'")
     page.evaluate("v.play()")
-    page.wait_for_function("document.getElementById('snippet').textContent == '1'", timeout=5000)
+    until(page, "document.getElementById('snippet').textContent == '1'", 5)
     page.evaluate("v.pause()")
     assert page.inner_text("#caption") == "caption 1"
     moved = page.evaluate("parseFloat(document.getElementById('cursor').style.left)")
@@ -296,11 +297,11 @@ def test_a_thousand_seconds_are_small_and_quick(opened, tmp_path):
     assert path.stat().st_size < 2e6
     page = opened(path)
     timing = "performance.getEntriesByType('navigation')[0]"
-    page.wait_for_function(f"{timing}.loadEventEnd > 0")
+    until(page, f"{timing}.loadEventEnd > 0")
     ready = page.evaluate(f"{timing}.domContentLoadedEventEnd")  # the script has run by then
     begun = time.perf_counter()
     click_at(page, 0.5)
-    page.wait_for_function("document.getElementById('caption').textContent.startsWith('781 ')")
+    until(page, "document.getElementById('caption').textContent.startsWith('781 ')")
     answer = time.perf_counter() - begun
     print(
         f"{path.stat().st_size} bytes, ready in {ready:.0f} ms, answers in {1000 * answer:.0f} ms"
