@@ -7,7 +7,8 @@ A native checkpoint (video_llama_3) loads as it is.
 """
 
 import hashlib
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from transformers import (
 from transformers.utils.import_utils import is_flash_attn_2_available
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from semvad_jax.files import BadInput, read_json
+from semvad_jax.files import BadInput, read_json, refuse_pointer, require
 
 tell_only_errors()  # not each try to reach the hub
 NATIVE, REMOTE = "video_llama_3", "videollama3_qwen2"
@@ -104,6 +105,8 @@ def load(
         dict[str, Any],
         "is not a JSON object; give the published file",
     )
+    if isinstance(where, Path):
+        _require_safetensors(where)
     on_gpu = device.type == "cuda"
     try:
         tokenizer = Qwen2Tokenizer.from_pretrained(where, revision=commit)
@@ -144,6 +147,32 @@ def load(
             "give an unchanged, complete checkpoint."
         )
     return model.to(device).eval(), _processor(raw, config, tokenizer)
+
+
+def _require_safetensors(folder: Path) -> None:
+    """BadInput where a checkpoint's weights are not all safetensors of its own folder.
+
+    transformers loads whatever its index names, pickles among it.
+    """
+    index = folder / "model.safetensors.index.json"
+    shards = ["model.safetensors"]
+    if index.is_file():
+        refusal = "is no index of a checkpoint's weights; put the published file there"
+        shards = sorted(set(read_json(index, _Index, refusal).weight_map.values()))
+    for shard in shards:
+        plain = PurePath(shard).name == shard and shard.endswith(".safetensors")
+        require(
+            plain,
+            f"{index} names {shard!r}; --weights reads safetensors of its own folder alone.",
+        )
+        refuse_pointer(folder / shard)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What is read of a model.safetensors.index.json."""
+
+    weight_map: dict[str, str]
 
 
 def _processor(

@@ -167,7 +167,7 @@ def test_every_snippet_by_keyboard_as_scores_csv_has_it(opened, video, tmp_path)
 
 
 def test_events_are_listed_and_jumped_to(opened, video, tmp_path):
-    line = scored(18, edges=np.arange(19) * 4)
+    line = scored(18, edges=np.arange(19) * 4, second_edges=np.arange(19) * 0.4)
     path = write(tmp_path / "page", line, video)
     page = opened(path)
     found = events(line, 0.5)

@@ -139,9 +139,44 @@ def only_pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+class Hostile:
+    """What a pickle can do when it is read."""
+
+    def __reduce__(self):
+        return open, ("/tmp/a-pickle-was-read", "w")
+
+
+def index_naming(shard: str):
+    def spoil(folder: Path) -> None:
+        weights = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        torch.save({"x": Hostile()}, folder / "pytorch_model.bin")
+        index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(weights, shard)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return spoil
+
+
+def test_no_pickle_is_read(changed):
+    index_naming("pytorch_model.bin")(changed)
+    read = Path("/tmp/a-pickle-was-read")
+    read.unlink(missing_ok=True)
+    with pytest.raises(BadInput):
+        videollama3.load(changed, CPU)
+    assert not read.exists()
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (index_naming("pytorch_model.bin"), "names 'pytorch_model.bin'; --weights reads"),
+        (index_naming("../x.safetensors"), "names '../x.safetensors'; --weights reads"),
+        (index_naming("gone.safetensors"), "is no complete checkpoint"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("[]"), "is no index of a"),
+        (
+            lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/"),
+            "model.safetensors is a Git LFS pointer",
+        ),
         (lambda f: (f / "config.json").unlink(), "config.json is missing; --weights needs"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is not a JSON object"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json is not a JSON object"),
