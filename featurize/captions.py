@@ -177,12 +177,14 @@ class VideoLlama3:
         """The video's snippets from `start` on."""
         processor = self._processor.video_processor  # so that unusable weights are told first
         size, borders = None, edges(entry.frames)
-        uneven = entry.times is not None and entry.seconds(np.arange(entry.frames + 1)) is not None
+        times = entry.times
+        if times is not None and entry.seconds(np.arange(entry.frames + 1)) is None:
+            times = None  # even ones: frames over the rate tell them
         decoded = zip(borders[:-1], borders[1:], snippets(entry.path, borders, FRAMES), strict=True)
         for number, (first, end, frames) in enumerate(decoded):
             size = size or frames[0].shape[1::-1]
             if number >= start:
-                seconds = entry.times[first : end + 1] if uneven else None
+                seconds = None if times is None else times[first : end + 1]
                 yield self._look(processor, frames, int(end - first), size, seconds)
 
     def _look(
@@ -214,13 +216,13 @@ class VideoLlama3:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""
         processor = self._processor.video_processor
         starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
-        indices: list[float] = [
+        indices = [
             start + position
             for start, snippet in zip(starts[:-1], three, strict=True)
             for position in snippet.positions
         ]
         if all(snippet.seconds is not None for snippet in three):
-            indices, fps = _seconds_seen(three), 1.0  # the processor divides the one by the other
+            indices, fps = _milliseconds_seen(three), 1000.0  # it divides the one by the other
         tokens = torch.cat([snippet.tokens for snippet in three])
         about: dict[str, Any] = {
             "video_grid_thw": torch.tensor([[len(indices), *three[0].grid]]),
@@ -274,12 +276,13 @@ class VideoLlama3:
         return model, processor
 
 
-def _seconds_seen(three: Sequence[Snippet]) -> list[float]:
+def _milliseconds_seen(three: Sequence[Snippet]) -> list[int]:
     """The times of the frames that the model sees, counted from the window's beginning."""
-    begun, seen = 0.0, []
+    begun, seen = 0.0, list[int]()
     for snippet in three:
         assert snippet.seconds is not None
-        seen += (begun + snippet.seconds[snippet.positions] - snippet.seconds[0]).tolist()
+        times = begun + snippet.seconds[snippet.positions] - snippet.seconds[0]
+        seen += [round(1000 * time) for time in times.tolist()]
         begun += float(snippet.seconds[-1] - snippet.seconds[0])
     return seen
 

@@ -3,9 +3,11 @@ what the plain call for every window would.
 """
 
 import json
+import re
 import shutil
 import weakref
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,10 @@ from transformers import (  # noqa: E402
 from featurize import captions, videollama3  # noqa: E402
 from featurize.captions import VideoLlama3  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
+from featurize.videos import probe  # noqa: E402
 from semvad_jax.files import BadInput  # noqa: E402
 from tests.support import tiny_videollama3 as tiny  # noqa: E402
+from tests.test_videos import render as render_frames  # noqa: E402
 
 CPU = torch.device("cpu")
 WORDS = 8
@@ -415,6 +419,24 @@ def test_times_of_frames_and_the_prompts_worked_by_hand(captioner, moving):
     assert first.startswith(f"<|im_start|>system\n{prompts['system']}<|im_end|>\n<|im_start|>user")
     assert first.endswith(f"\n{prompts['user']}<|im_end|>\n<|im_start|>assistant\n")
     assert {name: captioner.producer["prompts"][name] for name in prompts} == prompts
+
+
+def test_times_in_the_prompt_are_the_streams(captioner, tmp_path):
+    """16 frames at 10 a second, then one a second: the middles of quarters are frames 2, 6, …"""
+    at = [*range(16), *(16 + 10 * i for i in range(24))]
+    path = render_frames(tmp_path / "v.mp4", frames=40, size=(48, 64), times=at)
+    found = probe(path)
+    entry = Entry("v", "test", ("Normal",), 0, 0.0, path).of_length(*found)
+    first, second = islice(captioner._windows(entry), 2)
+    told = [re.findall(r"Time ([\d.]+)s", window.text) for window in (first, second)]
+    once = [0.2, 0.6, 1.0, 1.4]  # the first snippet stands in for the one before it
+    slow = [2, 6, 10, 14]
+    assert [float(t) for t in told[0]] == pytest.approx(
+        [*once, *(1.6 + t for t in once), *(3.2 + t for t in slow)], abs=0.051
+    )
+    assert [float(t) for t in told[1][:8]] == pytest.approx(
+        [*once, *(1.6 + t for t in slow)], abs=0.051
+    )
 
 
 def test_every_frame_goes_through_the_vision_tower_once(tmp_path, captioner, plain):

@@ -134,10 +134,11 @@ def _truth(timeline: Timeline) -> list[tuple[str, float, float]] | None:
     """The timeline's truth with its frames as seconds."""
     if timeline.truth is None:
         return None
-    return [
-        (name, *np.interp([start, end], timeline.edges, timeline.second_edges).tolist())
-        for name, start, end in timeline.truth
-    ]
+    rows = []
+    for name, *frames in timeline.truth:
+        start, end = np.interp(frames, timeline.edges, timeline.second_edges).tolist()
+        rows.append((name, start, end))
+    return rows
 
 
 def _data(timeline: Timeline) -> dict[str, Any]:

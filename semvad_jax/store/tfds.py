@@ -223,7 +223,7 @@ def _example(store: Store, place: int, visual: np.ndarray) -> dict[str, Any]:
 def _entries(directory: Path, features: tfds.features.FeaturesDict) -> Iterator[Sequence[Any]]:
     """What `Writer.add` takes, of every video in store order; BadInput for damaged files."""
 
-    def records(file: Path) -> Iterator[dict[str, Any]]:
+    def records(file: Path) -> Iterator[Any]:
         with ArrayRecordDataSource([str(file)]) as source:
             for number in range(len(source)):
                 yield features.deserialize_example_np(source[number])
