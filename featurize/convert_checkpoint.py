@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from semvad_jax.files import BadInput, write
+from semvad_jax.files import BadInput, refuse_pointer, write
 
 # A training checkpoint's best metric may be a NumPy number, which NumPy 1 and 2 name differently.
 SCALAR = np.float64(0).__reduce__()[0]
@@ -40,6 +40,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise BadInput(f"{path} is not there; give the .pth file of the published weights")
+    refuse_pointer(path)
     try:
         with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of files that are refused in our own words below

@@ -12,14 +12,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
 
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo
-from semvad_jax.files import BadInput, read_json, require
+from semvad_jax.files import BadInput, read_json, refuse_pointer, require
+from semvad_jax.store.format import DAMAGED
 
 WIDTH = 512  # of CLIP ViT-B/16; public I3D files have the same names and another width
 CROPS = range(10)
@@ -257,9 +257,10 @@ def _mapped(path: Path) -> np.ndarray:
                 "trust its source, save it again as an array of float32."
             )
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TokenError) as error:  # NumPy reads the head as Python's tokens
+    except DAMAGED as error:
         if isinstance(error, BadInput):
             raise
+        refuse_pointer(path)
         raise UnreadableVideo(f"{path.name} is damaged") from None
     if array.dtype.kind != "f":
         raise UnreadableVideo(f"{path.name} holds {array.dtype}, not floating-point numbers")

@@ -20,6 +20,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from featurize.sources import USUAL_FPS, UnreadableVideo
+from semvad_jax.files import BadInput, refuse_pointer
 
 # Titles in another encoding than UTF-8 are common, and nothing is read of them. PyAV before 19
 # refuses such a file unless it is told not to; PyAV 19 opens it, and has no such argument.
@@ -178,6 +179,10 @@ def _open(path: Path) -> av.container.InputContainer:
         raise UnreadableVideo("not a readable video (there is no such file)") from None
     if not regular:
         raise UnreadableVideo("not a readable video (a folder, a pipe or a device)")
+    try:
+        refuse_pointer(path)
+    except BadInput as error:
+        raise UnreadableVideo(f"not a readable video ({error})") from None
     address = f"file:{os.path.abspath(path)}"
     return av.open(address, "r", options=dict(OPTIONS), timeout=PATIENCE, **ANY_TITLE)
 

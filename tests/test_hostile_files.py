@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from featurize.caption_files import FileCaptions
+from featurize.sources import Entry
 from semvad_jax import store
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, sha256
+from semvad_jax.store.format import FILES
+from tests.support.stores import make_store
 
 ROOT = Path(__file__).parents[1]
 WATCH = """
@@ -17,7 +23,7 @@ import os, sys
 allowed, seen = [os.path.realpath(p) for p in sys.argv[1].split(os.pathsep)], []
 
 def hook(event, args):
-    if event.startswith(("socket.connect", "socket.get", "subprocess", "os.system", "os.exec")):
+    if event.startswith(("socket.connect", "socket.getaddr", "subprocess", "os.system", "os.exec")):
         seen.append(f"{event} {args}")
     if event == "import" and "hostile" in str(args[0]):
         seen.append(f"import {args[0]}")
@@ -150,8 +156,6 @@ def test_numbers_are_believed_within_reason(tmp_path, fields, words):
 
 def with_videos(folder: Path, change, captions=True) -> Path:
     """The embedded store with other lines of videos.jsonl, checksums made anew."""
-    from semvad_jax.files import sha256
-
     path = folder / "store"
     shutil.copytree(ROOT / "demo", path)
     rows = [json.loads(line) for line in (path / "videos.jsonl").read_text().splitlines()]
@@ -163,3 +167,60 @@ def with_videos(folder: Path, change, captions=True) -> Path:
     info["sha256"] = {name: sha256(path / name) for name in info["sha256"]}
     (path / "store.json").write_text(json.dumps(info))
     return path
+
+
+def changed(data, content: bytes) -> bytes:
+    """Bytes with something cut out, put in or changed, once or several times."""
+    content = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content)))
+        length = data.draw(st.sampled_from([0, 0, 1, 8, 300]))
+        odd = [b"9" * 30, b"null", b"-1", b"1e999", b'"', b"[", b"{", b"}", b"\\u0000", b"NaN"]
+        content[place : place + length] = data.draw(st.sampled_from(odd) | st.binary(max_size=3))
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("small") / "store", train=4, test=2).path
+
+
+@pytest.mark.parametrize("name", ["store.json", *FILES])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_changed_store_opens_or_is_refused(small, name, data):
+    """Also where the checksums were made to fit."""
+    before = {file: (small / file).read_bytes() for file in ("store.json", name)}
+    try:
+        (small / name).write_bytes(changed(data, before[name]))
+        if name != "store.json":
+            info = json.loads(before["store.json"])
+            info["sha256"][name] = sha256(small / name)
+            (small / "store.json").write_text(json.dumps(info))
+        opened = store.open(small)
+        for i, video in enumerate(opened.videos):
+            assert len(video.second_edges) == video.snippets + 1
+            assert len(opened.texts(i)) in (0, video.snippets)
+    except BadInput as error:
+        assert "\n" not in str(error)
+    finally:
+        for file, content in before.items():
+            (small / file).write_bytes(content)
+
+
+CAPTIONS = b'{"video": "a", "snippet": 0, "text": "x"}\n{"video": "a", "snippet": 1, "text": "y"}\n'
+LISTED = b'{"Class/a.mp4": ["x", "y"]}\n{"Class/b.mp4": ["z", "z"]}\n'
+
+
+@pytest.mark.parametrize("content", [CAPTIONS, LISTED])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_changed_captions_are_read_or_refused(tmp_path_factory, content, data):
+    path = tmp_path_factory.mktemp("captions") / "x.jsonl"
+    path.write_bytes(changed(data, content))
+    entries = [Entry("a", "train", ("Normal",), 32, 25.0, path)]
+    try:
+        spans = None if content == CAPTIONS else 2
+        assert len(FileCaptions(path, spans, entries)(entries[0])) == 2
+    except BadInput as error:
+        assert "\n" not in str(error)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from semvad_jax import config, data
 from semvad_jax import evaluate as judging
 from semvad_jax.config import Config
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, refuse_pointer
 from semvad_jax.models import convert
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
@@ -37,6 +37,7 @@ def evaluate(cfg: Config, file: Path) -> None:
     try:
         weights = safetensors.numpy.load_file(file)
     except (OSError, safetensors.SafetensorError):
+        refuse_pointer(file)
         raise BadInput(
             f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
         ) from None

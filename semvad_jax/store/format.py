@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import safetensors.numpy
 from semvad_jax.files import BadInput, convert, json_lines, read_json, refuse_pointer, require
 
 SCHEMA = 1
+# what NumPy raises of a damaged array; it reads the head as Python's tokens
+DAMAGED = (ValueError, EOFError, TokenError, SyntaxError, TypeError, OverflowError)
 ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
 BLOCK = 1 << 22  # elements looked at in one go
@@ -62,6 +65,14 @@ class Video:
         if self.seconds is None:
             return frame / self.fps
         return float(np.interp(frame, self.frame_edges, self.second_edges))
+
+    def frame_at(self, seconds: np.ndarray) -> np.ndarray:
+        """The inverse of `second_of`, of any array of times; not rounded, and past the ends too."""
+        if self.seconds is None:
+            return seconds * self.fps
+        inside = np.interp(seconds, self.second_edges, self.frame_edges)
+        past = np.maximum(seconds - self.second_edges[-1], 0) + np.minimum(seconds, 0)
+        return inside + past * self.fps
 
     @property
     def frame_edges(self) -> np.ndarray:
@@ -194,7 +205,7 @@ def open_array(path: Path, width: int, videos: Sequence[Video]) -> np.ndarray:
     starts = starts_of(rows_of(path.name, videos))
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+    except DAMAGED:
         refuse_pointer(path)
         raise BadInput(f"{path} is not an array of plain numbers; make the store again.") from None
     require(

@@ -29,7 +29,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from google.protobuf.json_format import MessageToDict
 
-from semvad_jax.files import FULL, BadInput, read_json, replacing, require, sha256
+from semvad_jax.files import FULL, BadInput, locked, read_json, replacing, require, sha256
 from semvad_jax.store import Store, Video, Writer
 from semvad_jax.store import open as open_store
 from semvad_jax.store.format import FILES, SCHEMA, read_class_text, read_info, rows_of, starts_of
@@ -44,8 +44,8 @@ SPLIT_BYTES = 128 << 20  # little enough for programs that hold a split in memor
 def export(store: Store, directory: str | Path) -> None:
     """Write the store as a TFDS data set; the folder appears when it is complete.
 
-    An earlier export there is replaced. Raises BadInput where `directory` holds something else
-    and where the disk is full.
+    An earlier export there is replaced. Raises BadInput where `directory` holds something else,
+    where another process writes it, and where the disk is full.
     """
     directory = Path(directory)
     free = not directory.exists() or directory.is_dir() and not any(directory.iterdir())
@@ -54,7 +54,7 @@ def export(store: Store, directory: str | Path) -> None:
         f"{directory} holds something else than an export of a store; give another folder.",
     )
     try:
-        with replacing(directory.absolute()) as partial:
+        with locked(directory), replacing(directory.absolute()) as partial:
             partial.mkdir(parents=True)
             _write(store, partial)
     except (OSError, RuntimeError) as error:
