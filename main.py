@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semvad_jax import config
-from semvad_jax.files import BadInput, locked
+from semvad_jax.files import BadInput, locked, printable
 
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
@@ -335,9 +335,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _fail(sentence: str, status: int) -> None:
-    """Ends the program with one line; names in it may hold what moves a terminal's cursor."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
-    print(f"error: {shown}", file=sys.stderr)
+    """Ends the program with one line."""
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,11 @@ class Job:
         if not self.settled("times", entry):
             self._keep("times", entry, lambda: _times(_present(entry)))
         times, fps = np.split(self.kept("times", entry), [-1])
-        return entry.of_length(len(times) - 1, float(fps[0]), times)
+        known = entry.of_length(len(times) - 1, float(fps[0]), times)
+        if entry.frames in (0, known.frames):
+            return known
+        note = f"the list says {entry.frames} frames, the file has {known.frames}"
+        return replace(known, note=note)
 
     def looks_at_videos(self, stage: str) -> bool:
         """Whether the stage decodes the videos."""

@@ -98,7 +98,8 @@ def _entries(path: Path) -> list[Entry]:
         shown = (p for p in path.rglob("*") if "/." not in f"/{p.relative_to(path).as_posix()}")
         there = sorted(p for p in shown if not p.is_dir())
         files = [p for p in there if p.suffix.lower() in ENDINGS]
-        sources.tell_passed_over([p.relative_to(path) for p in there if p not in set(files)])
+        if others := [p.relative_to(path) for p in there if p not in set(files)]:
+            print(f"passed over, since their endings are no video's: {sources.some(others)}")
     else:
         files = [path]
     if not path.exists() or not files:

@@ -165,19 +165,19 @@ def pack(job: Job) -> list[str]:
             differing += features.differing
             texts += len(features.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
-        report = [*job.source.notes, *published.report(notes), *made["notes"], *differing]
+        report = [*job.source.notes, *published.report(notes), *made["notes"]]
         if not job.request.entries and (unknown := plan.unknown_truth(job.source)):
-            names = ", ".join(entry.video for entry in unknown)
+            names = sources.some([entry.video for entry in unknown])
             report.append(f"it is not known where the anomalies are in {names}")
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
-        writer.producers["notes"] = report
+        writer.producers["notes"] = [*report, *differing]
         if failures:
             print(
                 "\n".join([f"{len(failures)} videos could not be read:", *failures]),
                 file=sys.stderr,
             )
         writer.finish(tensors, made["words"])
-    return report
+    return [*report, sources.some(differing)] if differing else report
 
 
 def _is_cut(model: Any, text: str) -> bool:

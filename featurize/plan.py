@@ -3,13 +3,12 @@ judged by it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from featurize.sources import SHOWN, Entry, Source
+from featurize.sources import Entry, Source, some
 from semvad_jax.files import require
 
 
@@ -71,11 +70,6 @@ def show(source: Source) -> None:
     }
     for what, names in lines.items():
         if names:
-            console.print(f"{len(names)} {what}: {_some(names)}", soft_wrap=True)
+            console.print(f"{len(names)} {what}: {some(names)}", soft_wrap=True)
     if not splits["test"]:
         console.print("no test videos: a run can be trained for --detect, and judged by nothing")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -33,7 +33,7 @@ from featurize.job import Job
 from featurize.pack import class_texts, pack
 from featurize.request import EXPORT, STAGES, Request
 from semvad_jax import store
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, printable
 
 
 def make(asked: Request) -> None:
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         make(parse(argv))
     except BadInput as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command continues from here.", file=sys.stderr)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from semvad_jax.files import BadInput, refuse_pointer
+from semvad_jax.files import BadInput, printable, refuse_pointer
 from semvad_jax.store.format import FASTEST, MOST_FRAMES, require_name
 
 UCF_CLASSES = (
@@ -89,18 +89,8 @@ class Entry:
 
     def of_length(self, frames: int, fps: float, times: np.ndarray | None = None) -> "Entry":
         """The entry of a decoded video: truth that reaches past its last frame is cut there."""
-        inside = [(name, a, min(b, frames)) for name, a, b in self.intervals if a < frames]
-        note = self.note
-        if self.frames not in (0, frames):
-            note = f"the list says {self.frames} frames, the file has {frames}"
-        return replace(
-            self,
-            frames=frames,
-            fps=self.fps or fps,
-            intervals=tuple(inside),
-            times=times,
-            note=note,
-        )
+        inside = tuple((name, a, min(b, frames)) for name, a, b in self.intervals if a < frames)
+        return replace(self, frames=frames, fps=self.fps or fps, intervals=inside, times=times)
 
     def seconds(self, edges: np.ndarray) -> tuple[float, ...] | None:
         """The times of the frames `edges`; None where they are `edges / fps`, to a millisecond, or
@@ -122,12 +112,10 @@ class Source:
     unlisted: tuple[Path, ...] = ()  # video files that no list names
 
 
-def tell_passed_over(files: Sequence[Path]) -> None:
-    """Prints which files of a folder are not looked at: the first few, and how many there are."""
-    if files:
-        names = ", ".join(str(file).encode(errors="replace").decode() for file in files[:SHOWN])
-        more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-        print(f"passed over, since their endings are no video's: {names}{more}")
+def some(names: Sequence[object]) -> str:
+    """The first few names, as they can be printed, and how many more there are."""
+    shown = ", ".join(printable(str(name)) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def edges(frames: int, span: int = SNIPPET_FRAMES) -> np.ndarray:

@@ -33,6 +33,11 @@ class BadInput(ValueError):
     """A user's mistake, told in one sentence: what, where, how to fix."""
 
 
+def printable(text: str) -> str:
+    """The text with escapes for what moves a terminal's cursor or cannot be encoded."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def require(condition: bool, sentence: str) -> None:
     """Raises BadInput(sentence) unless the condition holds."""
     if not condition:
