@@ -3,6 +3,7 @@ whose truth is partly unknown or that have no test videos.
 """
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,6 +23,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.report.summary import read_summary
 from tests.support.command_line import refused, words
 from tests.support.stores import make_store
+from tests.support.watched import HOOK
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -232,6 +234,51 @@ def test_a_run_names_a_model_and_nothing_else(run, name, capsys):
     path.write_text(json.dumps(values))
     checkpoint.record(run, "config.json")
     assert f"unknown model {name!r}" in refused(capsys, ["--restore", run, "--eval"])
+
+
+WATCHED = f"""{HOOK}
+import main
+sys.path.insert(0, sys.argv[2])  # as where a user starts Python beside the RUN
+sys.addaudithook(hook)
+for words in sys.argv[3:]:
+    try:
+        main.main(words.split("|"))
+    except SystemExit as error:
+        print("status", error.code)
+print("seen:", seen)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_makes_nothing_happen_elsewhere(place, tmp_path):
+    """RUNs that name programs, other people's stores and addresses, judged and detected with."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "hostile.py").write_text("DEFAULTS = {}\n")
+    runs, calls = tmp_path / "runs", []
+    changes = [
+        {"model": {"name": str(elsewhere / "hostile")}},
+        {"model": {"name": "hostile"}},
+        {"data": {"store": f"tfds:{elsewhere}"}},
+        {"data": {"store": "http://127.0.0.1:9/store"}},
+        {},
+    ]
+    for number, change in enumerate(changes):
+        run = shutil.copytree(place / "run", runs / str(number))
+        settings = json.loads((run / "config.json").read_text())
+        for section, fields in change.items():
+            settings[section] |= fields
+        (run / "config.json").write_text(json.dumps(settings))
+        checkpoint.record(run, "config.json")
+        calls.append(f"--restore|{run}|--eval")
+        calls.append(f"--restore|{run}|--detect|{place / 'store'}|--out|{tmp_path / 'out'}")
+    cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    allowed = os.pathsep.join([str(runs), str(tmp_path / "out"), str(tmp_path / ".out"), cache])
+    script = [sys.executable, "-c", WATCHED, allowed, str(elsewhere), *calls]
+    found = subprocess.run(script, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("status 2") == 6 and "seen: []" in found.stdout, found.stdout
+    assert [p.name for p in elsewhere.iterdir()] == ["hostile.py"]
 
 
 HOLD = """

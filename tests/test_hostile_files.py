@@ -16,22 +16,10 @@ from semvad_jax import store
 from semvad_jax.files import BadInput, sha256
 from semvad_jax.store.format import FILES
 from tests.support.stores import make_store
+from tests.support.watched import HOOK
 
 ROOT = Path(__file__).parents[1]
-WATCH = """
-import os, sys
-allowed, seen = [os.path.realpath(p) for p in sys.argv[1].split(os.pathsep)], []
-
-def hook(event, args):
-    if event.startswith(("socket.connect", "socket.getaddr", "subprocess", "os.system", "os.exec")):
-        seen.append(f"{event} {args}")
-    if event == "import" and "hostile" in str(args[0]):
-        seen.append(f"import {args[0]}")
-    if event == "open" and isinstance(args[0], str) and args[1] and set("wax+") & set(args[1]):
-        path = os.path.realpath(args[0])
-        if not any(path.startswith(folder) for folder in allowed) and path != os.devnull:
-            seen.append(f"write {path}")
-
+WATCH = f"""{HOOK}
 from semvad_jax.store import locate, tfds
 from semvad_jax.files import BadInput
 os.chdir(sys.argv[3])
