@@ -95,7 +95,7 @@ def copies(place):
     return {True: shutil.copytree(place / "run", place / "recorded"), False: old}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(JSON_FILES), st.booleans(), st.data())
 def test_changed_json_says_the_same_or_is_refused(copies, place, name, recorded, data):
     path = copies[recorded] / name

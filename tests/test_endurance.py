@@ -11,7 +11,7 @@ from featurize import run
 from semvad_jax.store.format import read_info
 from tests import test_operation
 from tests.test_operation import ROOT, command
-from tests.test_videos import render
+from tests.test_videos import render, repeated
 
 ten, whole = test_operation.ten, test_operation.whole
 
@@ -27,7 +27,7 @@ def kill_and_resume(kills, folder):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_store(ten):
-    kill_and_resume(3, ten)  # the program takes any number by hand
+    kill_and_resume(2, ten)  # the program takes any number by hand
 
 
 @pytest.mark.slow
@@ -63,7 +63,8 @@ def test_memory_of_the_image_stage_stays_flat(tmp_path):
     for minutes in (1, 15):
         folder = tmp_path / str(minutes)
         (folder / "videos").mkdir(parents=True)
-        render(folder / "videos" / "a.mp4", minutes * 600, (144, 192))
+        minute = render(tmp_path / "minute.mp4", 600, (144, 192))
+        repeated(folder / "videos" / "a.mp4", minute, minutes)
         (folder / "videos.csv").write_text(
             "video,split,label,frames,anomaly_intervals\na,train,Normal,,\nb,train,Riot,,\n"
         )

@@ -174,7 +174,7 @@ def small(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["store.json", *FILES])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_changed_store_opens_or_is_refused(small, name, data):
     """Also where the checksums were made to fit."""
@@ -201,7 +201,7 @@ LISTED = b'{"Class/a.mp4": ["x", "y"]}\n{"Class/b.mp4": ["z", "z"]}\n'
 
 
 @pytest.mark.parametrize("content", [CAPTIONS, LISTED])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_changed_captions_are_read_or_refused(tmp_path_factory, content, data):
     path = tmp_path_factory.mktemp("captions") / "x.jsonl"

@@ -313,7 +313,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-@settings(max_examples=125, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_a_changed_list_is_read_or_refused(tmp_path_factory, name, data):
     folder = tmp_path_factory.mktemp("lists", numbered=True)

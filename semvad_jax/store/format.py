@@ -5,6 +5,7 @@ Every check raises BadInput with one sentence that names the file or the video.
 
 import math
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -204,8 +205,10 @@ def open_array(path: Path, width: int, videos: Sequence[Video]) -> np.ndarray:
     """Memory-map a float16 array of the videos' rows and look through it once for odd numbers."""
     starts = starts_of(rows_of(path.name, videos))
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGED:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns of some heads that it did not write
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (*DAMAGED, UserWarning):
         refuse_pointer(path)
         raise BadInput(f"{path} is not an array of plain numbers; make the store again.") from None
     require(
