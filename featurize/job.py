@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from featurize import class_captions, plan, producers, published, sources
+from featurize.caption_files import FileCaptions
+from featurize.feature_files import FeatureFiles
 from featurize.pieces import Pieces, digest
 from featurize.published import PublishedCaptions, PublishedVision
 from featurize.request import CAPTIONERS, Request
@@ -29,8 +31,8 @@ class Job:
     def __init__(self, request: Request) -> None:
         self.request = request
         self._checksums: dict[str, str] = {}  # of files, by what tells them from others
-        self.vision = producers.vision(request)
         self.source = _source(request)
+        self.vision = producers.vision(request, self.source.entries)
         self.captioner = producers.captioner(request, self.source.entries)
         if isinstance(self.vision, PublishedVision) and self._snippets != "16 frames":
             raise BadInput(
@@ -53,9 +55,9 @@ class Job:
 
     @property
     def made(self) -> tuple[str, ...]:
-        """The stages with work to do: published features are read where they lie."""
+        """The stages with work to do: features on file are read where they lie."""
         stages = []
-        if self.vision is not None and not isinstance(self.vision, PublishedVision):
+        if self.vision is not None and not isinstance(self.vision, PublishedVision | FeatureFiles):
             stages.append("visual")
         if not self.embedded_captions:
             stages += ["captions", "text"]
@@ -169,10 +171,16 @@ class Job:
         note = f"the list says {entry.frames} frames, the file has {known.frames}"
         return replace(known, note=note)
 
+    def caption_edges(self, entry: Entry) -> np.ndarray:
+        """The frames at which a video's captions begin and the last one ends."""
+        if isinstance(self.captioner, FileCaptions):
+            return self.captioner.edges(entry)
+        return edges(entry.frames, self.captioner.snippet_frames(entry))
+
     def looks_at_videos(self, stage: str) -> bool:
         """Whether the stage decodes the videos."""
         if stage == "captions":
-            return not isinstance(self.captioner, producers.FileCaptions)
+            return not isinstance(self.captioner, FileCaptions)
         return stage == "visual"
 
     def check_videos(self, stage: str) -> None:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.progress import track
 
-from featurize import class_captions, plan, published, sources
+from featurize import class_captions, feature_files, plan, published, sources
+from featurize.feature_files import FeatureFiles
 from featurize.job import Job
-from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
-from semvad_jax.files import BadInput
+from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo, edges
+from semvad_jax.files import BadInput, require
 from semvad_jax.store import Video, Writer
 
 ALL = "all"  # what these pieces are made from: no single video
@@ -87,6 +88,41 @@ class Finished(NamedTuple):
     differing: list[str]  # what the list says of it and the file does not
 
 
+class _Rows(NamedTuple):
+    """The rows that a video is to have, before its captions are brought to them."""
+
+    entry: Entry  # with its frames known
+    visual: np.ndarray | None  # [crops, n, F]; None where the captions' embeddings are taken
+    edges: np.ndarray  # the frames at which rows begin and the last one ends, [n + 1]
+    snippet_frames: int | None  # None: equal parts of the video
+    note: str | None = None
+
+
+def _rows(job: Job, entry: Entry) -> _Rows:
+    """The rows of a video; raises UnreadableVideo."""
+    if isinstance(job.vision, published.PublishedVision):
+        visual = job.vision.rows(entry.video)
+        # the published protocol: a row is 16 frames, the last one too
+        entry = entry.of_length(SNIPPET_FRAMES * visual.shape[1], USUAL_FPS)
+        return _Rows(entry, visual, edges(entry.frames), SNIPPET_FRAMES)
+    if isinstance(job.vision, FeatureFiles):
+        if not entry.frames and not entry.path.is_file():
+            require(
+                not job.vision.even,
+                f"the frames of {entry.video} are not known; --rows even needs them in videos.csv, "
+                "or the video itself.",
+            )
+            entry = entry.of_length(SNIPPET_FRAMES * job.vision.snippets(entry.video), USUAL_FPS)
+        entry = job.known(entry)
+        fitted = job.vision.fitted(entry)
+        span = None if job.vision.even else SNIPPET_FRAMES
+        return _Rows(entry, fitted.rows, fitted.edges, span, fitted.note)
+    visual = job.kept("visual", entry) if job.vision else None
+    entry = job.known(entry)
+    span = job.captioner.snippet_frames(entry)
+    return _Rows(entry, visual, edges(entry.frames, span), span)
+
+
 def finished(job: Job, entry: Entry) -> Finished:
     """What the stages made of a video, brought to one length; raises UnreadableVideo."""
     if job.embedded_captions:
@@ -99,16 +135,18 @@ def finished(job: Job, entry: Entry) -> Finished:
             )
     else:
         texts, captions = job.texts(entry), job.kept("text", entry)
-    if isinstance(job.vision, published.PublishedVision):
-        visual = job.vision.rows(entry.video)
-        # the published protocol: a row is 16 frames, the last one too
-        entry = entry.of_length(SNIPPET_FRAMES * visual.shape[1], USUAL_FPS)
+    rows = _rows(job, entry)
+    entry, visual, binned_from, note = rows.entry, rows.visual, None, rows.note
+    # a caption a row, but for the last one or for long train videos
+    by_count = job.embedded_captions and rows.snippet_frames is not None
+    if by_count or isinstance(job.vision, published.PublishedVision):
+        visual = captions[None] if visual is None else visual
+        visual, captions, binned_from, note = published.align(visual, captions, entry.split)
+        texts = texts and (texts + texts[-1:])[: len(captions)]
     else:
-        visual = job.kept("visual", entry) if job.vision else captions[None]
-        entry = job.known(entry)
-    visual, captions, binned_from, note = published.align(visual, captions, entry.split)
-    if texts:
-        texts = (texts + texts[-1:])[: len(captions)]
+        places = _in_the_middle(rows.edges, job.caption_edges(entry), len(captions))
+        captions, texts = captions[places], texts and [texts[place] for place in places]
+        visual = captions[None] if visual is None else visual
     made = Video(
         video=entry.video,
         split=entry.split,
@@ -116,14 +154,27 @@ def finished(job: Job, entry: Entry) -> Finished:
         frames=entry.frames,
         fps=entry.fps,
         snippets=visual.shape[1],
-        snippet_frames=job.captioner.snippet_frames(entry),
+        snippet_frames=rows.snippet_frames,
         crops=len(visual),
         binned_from=binned_from,
         intervals=entry.intervals if entry.split == "test" else (),
+        edges=tuple(rows.edges.tolist()) if rows.snippet_frames is None else None,
     )
     timed = replace(made, seconds=entry.seconds(made.frame_edges))
     notes = [f"{entry.video}: {entry.note}"] if entry.note else []
     return Finished(timed, visual, captions, texts, note, notes)
+
+
+def _in_the_middle(rows: np.ndarray, captions: np.ndarray, count: int) -> np.ndarray:
+    """Which of the `count` captions is said of each row's middle frame, [n]; both are given by the
+    frames at which they begin and the last one ends.
+
+    Raises UnreadableVideo where there are captions of another length of video.
+    """
+    if abs(count - (len(captions) - 1)) > 1:
+        raise UnreadableVideo(f"{count} captions do not fit its {captions[-1]} frames")
+    middle = (rows[:-1] + rows[1:]) // 2
+    return np.clip(np.searchsorted(captions, middle, side="right") - 1, 0, count - 1)
 
 
 def unreadable(entry: Entry, reason: str) -> Video:
@@ -165,7 +216,7 @@ def pack(job: Job) -> list[str]:
             differing += features.differing
             texts += len(features.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
-        report = [*job.source.notes, *published.report(notes), *made["notes"]]
+        report = [*job.source.notes, *feature_files.report(notes), *made["notes"]]
         if not job.request.entries and (unknown := plan.unknown_truth(job.source)):
             names = sources.some([entry.video for entry in unknown])
             report.append(f"it is not known where the anomalies are in {names}")

@@ -49,8 +49,10 @@ def check(source: Source, folder: Path) -> None:
         )
 
 
-def show(source: Source) -> None:
-    """Prints videos by class and split, and what a reader of the lists may not expect."""
+def show(source: Source, looks_at_videos: bool) -> None:
+    """Prints videos by class and split, and what a reader of the lists may not expect; files that
+    are not there only where they are to be looked at.
+    """
     counts = Counter((label, e.split) for e in source.entries for label in e.labels)
     splits = Counter(entry.split for entry in source.entries)
     table = Table("class", "train", "test")
@@ -59,7 +61,8 @@ def show(source: Source) -> None:
     table.add_row("videos", f"{splits['train']:,}", f"{splits['test']:,}")
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
-    missing = [entry.video for entry in source.entries if not entry.path.is_file()]
+    absent = [entry.video for entry in source.entries if not entry.path.is_file()]
+    missing = absent if looks_at_videos else []
     unlisted = [path.name for path in source.unlisted]
     lines = {
         "listed, but there is no file": missing,

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from featurize.caption_files import FileCaptions
-from featurize.request import CAPTIONERS, TEXT, VISION, Request
+from featurize.feature_files import FeatureFiles
+from featurize.request import CAPTIONERS, NPY, TEXT, VISION, Request
 from featurize.sources import Entry
 from semvad_jax.files import BadInput
 
 
-def vision(request: Request) -> Any:
+def vision(request: Request, entries: Sequence[Entry]) -> Any:
     """The image model: producer, width, (path, frame edges) -> [crops, n, F]; of one snippet alone,
     frames and snippet(frames) -> [crops, F]. None for `none`.
 
-    Of published:DIR: producer and rows(video) -> [crops, n, F].
+    Of published:DIR: producer and rows(video) -> [crops, n, F]. Of npy:DIR: the same, and
+    fitted(entry), these rows with the frames that they are made from.
     """
     name, path = request.vision
     if name == VISION and path is None:
@@ -32,11 +34,13 @@ def vision(request: Request) -> Any:
         from featurize.published import PublishedVision
 
         return PublishedVision(path)
+    if name == NPY and path is not None:
+        return FeatureFiles(path, entries, request.rows == "even", request.layout)
     if name == "none" and path is None:
         return None
     raise BadInput(
-        f"--vision {request.vision} is not known; give {VISION}, efficientnet-lite0, published:DIR "
-        "or none."
+        f"--vision {request.vision} is not known; give {VISION}, efficientnet-lite0, npy:DIR, "
+        "published:DIR or none."
     )
 
 

@@ -8,7 +8,6 @@ follows the last one. Row i is made from frames [16i, 16i + 16). What is wrong w
 UnreadableVideo, so that a run goes on without it; what is wrong with the folder raises BadInput.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 import msgspec
 import numpy as np
 
+from featurize.feature_files import half, identity, keep_one, mapped, stacked
 from featurize.sources import SNIPPET_FRAMES, UnreadableVideo
-from semvad_jax.files import BadInput, read_json, refuse_pointer, require
-from semvad_jax.store.format import DAMAGED
+from semvad_jax.files import BadInput, read_json, require
 
 WIDTH = 512  # of CLIP ViT-B/16; public I3D files have the same names and another width
 CROPS = range(10)
@@ -52,7 +51,7 @@ class PublishedVision:
             name, _, crop = path.stem.rpartition("__")
             if name and crop.isdecimal():
                 crops = self._files.setdefault(name, {})
-                _keep_one(folder, crops, int(crop), path)
+                keep_one(folder, crops, int(crop), path)
         if not self._files:
             raise BadInput(
                 f"{folder} has .npy files but none named NAME__K.npy; --vision published:DIR needs "
@@ -66,13 +65,13 @@ class PublishedVision:
             "crops": "0 centre, 1 to 4 corners (top left, top right, bottom left, bottom right), "
             "5 to 9 their mirror images",
             "videos_with_one_crop": {str(crop): count for crop, count in sorted(alone.items())},
-            **_identity(folder, paths),
+            **identity(folder, paths),
         }
 
     def snippets(self, name: str) -> int:
         """The number of rows n of a video, from the head of one file; UnreadableVideo."""
         crops = self._crops(name)
-        return len(_mapped(crops[min(crops)]))
+        return len(mapped(crops[min(crops)]))
 
     def rows(self, name: str) -> np.ndarray:
         """The video's crops in order, float16 [crops, n, 512], each file read once.
@@ -81,25 +80,7 @@ class PublishedVision:
         BadInput for an array of objects or of another width.
         """
         files = [path for _, path in sorted(self._crops(name).items())]
-        rows: np.ndarray | None = None
-        for crop, path in enumerate(files):
-            mapped = _mapped(path)
-            if mapped.ndim != 2 or not len(mapped):
-                raise UnreadableVideo(f"{path.name} has shape {list(mapped.shape)}, not [n, 512]")
-            if mapped.shape[1] != WIDTH:
-                raise BadInput(
-                    f"{path} has rows of {mapped.shape[1]} numbers; --vision published:DIR needs "
-                    f"VadCLIP's, of {WIDTH}."
-                )
-            if rows is None:
-                rows = np.empty((len(files), *mapped.shape), np.float16)
-            if mapped.shape != rows[0].shape:
-                raise UnreadableVideo(
-                    f"{path.name} has {len(mapped)} rows, {files[0].name} has {len(rows[0])}"
-                )
-            rows[crop] = _half(path, mapped)
-        assert rows is not None  # a video in the index has a file
-        return rows
+        return stacked((path, _of_clip(path)) for path in files)
 
     def _crops(self, name: str) -> dict[int, Path]:
         crops = self._files.get(name, {})
@@ -113,6 +94,19 @@ class PublishedVision:
         return crops
 
 
+def _of_clip(path: Path) -> np.ndarray:
+    """The rows [n, 512] of a file, memory-mapped; UnreadableVideo, or BadInput for others' rows."""
+    rows = mapped(path)
+    if rows.ndim != 2 or not len(rows):
+        raise UnreadableVideo(f"{path.name} has shape {list(rows.shape)}, not [n, 512]")
+    require(
+        rows.shape[1] == WIDTH,
+        f"{path} has rows of {rows.shape[1]} numbers; --vision published:DIR needs VadCLIP's, of "
+        f"{WIDTH}.",
+    )
+    return rows
+
+
 class PublishedCaptions:
     """SemVAD's published caption embeddings below a folder; their texts are not public."""
 
@@ -121,7 +115,7 @@ class PublishedCaptions:
         self._files: dict[str, Path] = {}
         paths = _arrays(folder, "--captioner", "SemVAD's NAME.npy")
         for path in paths:
-            _keep_one(folder, self._files, path.stem, path)
+            keep_one(folder, self._files, path.stem, path)
         self.producer = {
             "model": "VideoLLaMA 3, SemVAD's release",  # as stores have recorded it
             "text": "unknown: embeddings without their texts; 768 numbers are what the text tower "
@@ -129,7 +123,7 @@ class PublishedCaptions:
             "snippets": f"{SNIPPET_FRAMES} frames",
             "train": f"videos of more snippets were reduced to {CUT} rows, the authors do not say "
             "how",
-            **_identity(folder, paths),
+            **identity(folder, paths),
         }
 
     def snippet_frames(self, entry: object) -> int:
@@ -145,11 +139,11 @@ class PublishedCaptions:
         path = self._files.get(name)
         if path is None:
             raise UnreadableVideo(f"{name}.npy is missing among the captions")
-        mapped = _mapped(path)
-        flat = mapped[:, 0] if mapped.ndim == 3 and mapped.shape[1] == 1 else mapped
+        rows = mapped(path)
+        flat = rows[:, 0] if rows.ndim == 3 and rows.shape[1] == 1 else rows
         if flat.ndim != 2 or not flat.size:
-            raise UnreadableVideo(f"{path.name} has shape {list(mapped.shape)}, not [n, 1, Q]")
-        return _half(path, flat)
+            raise UnreadableVideo(f"{path.name} has shape {list(rows.shape)}, not [n, 1, Q]")
+        return half(path, flat)
 
 
 class Aligned(NamedTuple):
@@ -183,14 +177,6 @@ def align(visual: np.ndarray, captions: np.ndarray, split: str) -> Aligned:
     if m == n + 1:
         return Aligned(visual, captions[:n], None, DROPPED)
     raise UnreadableVideo(f"{m} caption rows do not fit {n} visual rows")
-
-
-def report(notes: Iterable[str | None]) -> list[str]:
-    """How many videos had which note of `align`, as sentences for the run's report."""
-    counts = Counter(note for note in notes if note)
-    return [
-        f"{count} video{'s' if count > 1 else ''} {note}" for note, count in sorted(counts.items())
-    ]
 
 
 def class_words(folder: Path, classes: Sequence[str]) -> dict[str, list[dict[str, Any]]] | None:
@@ -231,55 +217,6 @@ def _arrays(folder: Path, flag: str, what: str) -> list[Path]:
     if not paths:
         raise BadInput(f"{folder} has no .npy file; {flag} published:DIR needs {what} below it.")
     return paths
-
-
-def _keep_one(folder: Path, files: dict, key: str | int, path: Path) -> None:
-    if key in files:
-        first, second = (p.relative_to(folder) for p in (files[key], path))
-        raise BadInput(f"{folder} has {first} and {second}; keep one of the two.")
-    files[key] = path
-
-
-def _identity(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    """What tells one copy of the files from another without reading their tens of gigabytes."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-    return {"files": len(paths), "sha256_of_names_and_sizes": digest.hexdigest()}
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """The array of a file, memory-mapped: its head is read, its numbers are not yet."""
-    try:
-        if _dtype(path).hasobject:
-            raise BadInput(
-                f"{path} holds Python objects, and reading those runs code from the file; if you "
-                "trust its source, save it again as an array of float32."
-            )
-        array = np.lib.format.open_memmap(path, mode="r")
-    except DAMAGED as error:
-        if isinstance(error, BadInput):
-            raise
-        refuse_pointer(path)
-        raise UnreadableVideo(f"{path.name} is damaged") from None
-    if array.dtype.kind != "f":
-        raise UnreadableVideo(f"{path.name} holds {array.dtype}, not floating-point numbers")
-    return array
-
-
-def _dtype(path: Path) -> np.dtype:
-    with path.open("rb") as file:
-        first = np.lib.format.read_magic(file) == (1, 0)
-        head = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        return head(file)[2]
-
-
-def _half(path: Path, array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise UnreadableVideo(f"{path.name} holds a number that is not finite")
-    return half
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from featurize.feature_files import LAYOUTS
 from featurize.sources import Entry
 from semvad_jax.files import BadInput, require
 from semvad_jax.store import flags as store_flags
@@ -32,11 +33,15 @@ STAND_INS = ("efficientnet-lite0", "tags", "minilm-l6")
 DEMO = {"vision": "efficientnet-lite0", "captioner": "scripted", "text": "minilm-l6"}
 USUAL = {"vision": VISION, "captioner": CAPTIONERS[0], "text": TEXT[0]}
 # Features that were made once for a set of videos, and cannot be made for another.
-MADE_ONCE = {"vision": ("published",), "captioner": ("scripted", "file", "published")}
+MADE_ONCE = {"vision": ("published", "npy"), "captioner": ("scripted", "file", "published")}
+
+
+ROWS = ("snippets", "even")  # what a row of features on file is made from
+NPY = "npy"
 
 
 class Maker(NamedTuple):
-    """What features come from: a model by its name, or `file` or `published` with a path."""
+    """What features come from: a model by its name, or `file`, `npy` or `published` with a path."""
 
     name: str
     path: Path | None = None
@@ -88,6 +93,8 @@ class Request:
     text: str  # the text model: one of TEXT, or minilm-l6
     crops: int | None = None  # of a frame, by CLIP alone; None: 10
     pool: str | None = None  # how CLIP's rows of a snippet's frames become one; None: middle
+    layout: str | None = None  # of --vision npy:DIR, where the files do not tell
+    rows: str | None = None  # of --vision npy:DIR: one of ROWS; None: snippets
     weights: Mapping[str, Path] = field(default_factory=dict)  # local folders, by model
     stages: tuple[str, ...] = STAGES
     shard: tuple[int, int] | None = None  # (I, N): the I-th of N shares of the videos
@@ -131,6 +138,8 @@ class Request:
             ("text", (*TEXT, "minilm-l6")),
             ("crops", (None, *CROPS)),
             ("pool", (None, *POOLS)),
+            ("layout", (None, *LAYOUTS)),
+            ("rows", (None, *ROWS)),
             ("engine", ENGINES),
         ):
             value, known = getattr(self, name), [str(x) for x in allowed if x is not None]
@@ -144,6 +153,8 @@ class Request:
     def _check_models(self) -> None:
         if self.vision.name != VISION and (self.crops or self.pool):
             raise BadInput(f"--crops and --pool are for --vision {VISION}; leave them out.")
+        if self.vision.name != NPY and (self.layout or self.rows):
+            raise BadInput("--layout and --rows are for --vision npy:DIR; leave them out.")
         if self.captioner.name not in CAPTIONERS and (self.temperature, self.top_p) != (None, None):
             raise BadInput("--temperature and --top-p are for VideoLLaMA 3; leave them out.")
         if self.dataset == "demo" and str(self.captioner) != DEMO["captioner"]:

@@ -29,6 +29,7 @@ if __name__ == "__main__":
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from featurize import engines, mistakes, plan, request
+from featurize.feature_files import LAYOUTS
 from featurize.job import Job
 from featurize.pack import class_texts, pack
 from featurize.request import EXPORT, STAGES, Request
@@ -53,7 +54,7 @@ def _work(asked: Request) -> None:
     started = time.perf_counter()
     job = Job(asked)
     if not asked.entries and asked.dataset != "demo":
-        plan.show(job.source)
+        plan.show(job.source, any(map(job.looks_at_videos, job.made)))
     if asked.dry_run:
         from featurize import dry_run
 
@@ -128,7 +129,7 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     add("--dataset", required=True, choices=request.DATASETS)
     add("--videos", type=Path, metavar="DIR", help="default: data/DATASET")
     add("--out", type=Path, metavar="STORE", help="default: features/DATASET")
-    add("--vision", help="clip-vit-b16 (default), efficientnet-lite0, published:DIR, none")
+    add("--vision", help="clip-vit-b16 (default), efficientnet-lite0, npy:DIR, published:DIR, none")
     add(
         "--captioner",
         help="videollama3-7b (default), videollama3-2b, tags, file:PATH, published:DIR",
@@ -136,6 +137,8 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     add("--text", choices=texts, help="default: clip-vit-l14")
     add("--crops", type=int, choices=request.CROPS, help="of a frame, by CLIP (default: 10)")
     add("--pool", choices=request.POOLS, help="a snippet's frames to one row, by CLIP")
+    add("--layout", choices=LAYOUTS, help="of npy:DIR's arrays [., ., F], where they do not tell")
+    add("--rows", choices=request.ROWS, help="of npy:DIR: 16 frames a row, or equal parts")
     add(
         "--weights",
         action="extend",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurize import published
+from featurize import feature_files, published
 from featurize.published import PublishedCaptions, PublishedVision, align
 from featurize.sources import UCF_CLASSES, UnreadableVideo
 from semvad_jax.files import BadInput
@@ -283,11 +283,11 @@ def test_other_lengths_do_not_fit(n, m, split):
 
 def test_the_report_counts_videos():
     notes = [published.REPEATED, None, published.BINNED, published.REPEATED]
-    assert published.report(notes) == [
+    assert feature_files.report(notes) == [
         "1 video had more visual rows than the 256 of the captions; they were averaged to 256",
         "2 videos had one caption row too few; the last was repeated",
     ]
-    assert published.report([None]) == []
+    assert feature_files.report([None]) == []
 
 
 def test_published_features_become_a_store(tmp_path):

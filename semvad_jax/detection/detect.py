@@ -37,7 +37,7 @@ DAMAGED = (
 PRODUCERS = ("visual", "captions", "text")
 # What a producer says of the files it read. Other videos come from other files, so it may differ.
 OF_FILES = ("file", "files", "sha256", "sha256_of_names_and_sizes")
-OF_FILES += ("repeated_last_captions", "videos_with_one_crop")
+OF_FILES += ("repeated_last_captions", "videos_with_one_crop", "layout")
 HEAD = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 # hidden names, separators and controls, the names of our own files

@@ -23,6 +23,7 @@ SCHEMA = 1
 DAMAGED = (ValueError, EOFError, TokenError, SyntaxError, TypeError, OverflowError)
 ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
+SNIPPET_FRAMES = 16
 BLOCK = 1 << 22  # elements looked at in one go
 LONGEST_NAME = 200  # bytes
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line separators
@@ -37,8 +38,9 @@ class Video:
     `frames` are real frames. `intervals` are (class, start, end) in frames, half-open; only test
     videos have them. `binned_from` is the snippet count before a long train video was averaged
     down to `snippets` rows. `seconds` are the times at which the snippets begin and the last one
-    ends, n + 1 of them, where they are not `frame_edges / fps` (a varying rate, gaps). A video that
-    could not be read has an `error` and no snippets.
+    ends, n + 1 of them, where they are not `frame_edges / fps` (a varying rate, gaps). `edges` are
+    the frames at which they do, where snippets are not of `snippet_frames` each, which is None
+    then. A video that could not be read has an `error` and no snippets.
     """
 
     video: str
@@ -47,12 +49,13 @@ class Video:
     frames: int
     fps: int | float  # as it was written, so that a copy has the same bytes
     snippets: int
-    snippet_frames: int = 16
+    snippet_frames: int | None = SNIPPET_FRAMES
     crops: int = 1
     binned_from: int | None = None
     intervals: tuple[tuple[str, int, int], ...] = ()
     error: str | None = None
     seconds: tuple[float, ...] | None = None
+    edges: tuple[int, ...] | None = None
 
     @property
     def second_edges(self) -> np.ndarray:
@@ -78,6 +81,8 @@ class Video:
     @property
     def frame_edges(self) -> np.ndarray:
         """Frame boundaries of the snippets, int64 [n + 1]; the last one is `frames`."""
+        if self.edges is not None:
+            return np.array(self.edges, np.int64)
         edges = np.arange(self.snippets + 1)
         if self.binned_from is not None:
             edges = np.linspace(0, self.binned_from, self.snippets + 1).astype(np.int64)
@@ -123,26 +128,21 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
     if video.error is not None:
         require(video.snippets == 0, f"{who} has an error and {video.snippets} snippets, not 0.")
         return
+    span = 1 if video.snippet_frames is None else video.snippet_frames
     require(
-        min(video.frames, video.snippet_frames, video.crops) > 0,
+        min(video.frames, span, video.crops) > 0,
         f"{who} has no frames, no crops or empty snippets; record an error for it instead.",
     )
     require(
-        max(video.frames, video.snippet_frames) <= MOST_FRAMES and video.crops <= MOST_CROPS,
-        f"{who} has {video.frames} frames in snippets of {video.snippet_frames} and {video.crops} "
+        max(video.frames, span) <= MOST_FRAMES and video.crops <= MOST_CROPS,
+        f"{who} has {video.frames} frames in snippets of {span} and {video.crops} "
         f"crops; at most {MOST_FRAMES} frames and {MOST_CROPS} crops are believed.",
     )
     require(
         0 < video.fps <= FASTEST,  # not of a NaN
         f"{who} has {video.fps} frames a second; give a rate above 0 and at most {FASTEST:.0f}.",
     )
-    count = -(-video.frames // video.snippet_frames)
-    named = video.snippets if video.binned_from is None else video.binned_from
-    require(
-        named == count and 0 < video.snippets <= count,
-        f"{who} has {named} snippets, but {video.frames} frames in snippets of "
-        f"{video.snippet_frames} make {count}.",
-    )
+    _check_snippets(video, who)
     if video.seconds is not None:
         ascending = all(a <= b for a, b in zip(video.seconds, video.seconds[1:], strict=False))
         sane = all(math.isfinite(s) and s >= 0 for s in video.seconds)
@@ -165,11 +165,39 @@ def check_video(video: Video, classes: tuple[str, ...], path: Path) -> None:
         )
 
 
+def _check_snippets(video: Video, who: str) -> None:
+    """Require that the snippets fill the video, by their length or by their edges."""
+    require(
+        (video.edges is None) != (video.snippet_frames is None),
+        f"{who} has edges and snippet_frames, or neither; give one of the two.",
+    )
+    if video.snippet_frames is not None:
+        count = -(-video.frames // video.snippet_frames)
+        named = video.snippets if video.binned_from is None else video.binned_from
+        require(
+            named == count and 0 < video.snippets <= count,
+            f"{who} has {named} snippets, but {video.frames} frames in snippets of "
+            f"{video.snippet_frames} make {count}.",
+        )
+        return
+    edges = video.edges or ()
+    require(
+        len(edges) == video.snippets + 1 > 1
+        and (edges[0], edges[-1]) == (0, video.frames)
+        and all(a < b for a, b in zip(edges, edges[1:], strict=False))
+        and video.binned_from is None,
+        f"{who} has edges that are not {video.snippets + 1} frames in ascending order, from 0 to "
+        f"{video.frames}.",
+    )
+
+
 def read_videos(path: Path, classes: tuple[str, ...]) -> tuple[Video, ...]:
     """The checked lines of a videos.jsonl, in order."""
     videos: dict[str, Video] = {}
     known = {field.name for field in fields(Video)}
     for where, row in json_lines(path):
+        if "edges" in row:
+            row = {"snippet_frames": None} | row
         video = convert(row, Video, where, "does not describe a video; make the store again")
         strange = sorted(row.keys() - known)
         require(

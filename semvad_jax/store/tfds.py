@@ -159,11 +159,11 @@ def _splits(store: Store) -> dict[str, list[int]]:
 def _declared(directory: Path, info: dict[str, Any]) -> tfds.features.FeaturesDict:
     """Our own declaration of the records; BadInput where features.json has another.
 
-    An export from before `seconds` were kept has none.
+    An export from before `seconds` or `edges` were kept has none.
     """
     file = directory / "features.json"
     found = read_json(file, dict[str, Any], "is not JSON; export the store again")
-    for names in ((), ("seconds",)):
+    for names in ((), ("edges",), ("seconds", "edges")):
         declared = _features(info["feature_dim"], info["caption_dim"], leave_out=names)
         if found == MessageToDict(declared.to_proto()):
             return declared
@@ -190,12 +190,13 @@ def _features(
         "frames": np.int64,
         "fps": text(),  # as JSON has it: a record's own numbers are too short for 29.97
         "snippets": np.int64,
-        "snippet_frames": np.int64,
+        "snippet_frames": np.int64,  # 0 where there are edges
         "crops": np.int64,
         "binned_from": tfds.features.Scalar(np.int64, optional=True),
         "intervals": tfds.features.Sequence(interval),
         "error": text(optional=True),
         "seconds": text(optional=True),  # as JSON has them
+        "edges": text(optional=True),
         "captions": tfds.features.Sequence(text()),  # n, or none where none is on file
         "visual": half(feature_dim),  # [crops * n, F]
         "caption_embedding": half(caption_dim),  # [n, Q]
@@ -213,6 +214,8 @@ def _example(store: Store, place: int, visual: np.ndarray) -> dict[str, Any]:
         "labels": list(video.labels),
         "fps": json.dumps(video.fps),
         "seconds": None if video.seconds is None else json.dumps(video.seconds),
+        "edges": None if video.edges is None else json.dumps(video.edges),
+        "snippet_frames": video.snippet_frames or 0,
         "intervals": intervals,
         "captions": store.texts(place),
         "visual": visual,
@@ -278,7 +281,10 @@ def _entry(record: dict[str, Any]) -> Sequence[Any]:
     named["labels"] = tuple(label.decode() for label in record["labels"])
     named["intervals"] = tuple((c.decode(), int(start), int(end)) for c, start, end in spans)
     named["fps"] = json.loads(named["fps"])
-    named["seconds"] = named["seconds"] and tuple(json.loads(named["seconds"]))
+    for name in ("seconds", "edges"):
+        named[name] = named[name] and tuple(json.loads(named[name]))
+    if named["edges"] is not None:
+        named["snippet_frames"] = None
     video = Video(**named)
     if video.error is not None:
         return (video,)
