@@ -28,6 +28,20 @@ RENAMED = {"train.protocol": {"release": "reload_best"}}
 NEEDED = ("model.dim", "model.length", "model.layers", "model.heads", "model.window")
 NEEDED += ("train.batching", "train.batch", "train.epochs", "train.lr", "train.weight_decay")
 NEEDED += ("train.milestones", "eval.every", "eval.metric", "eval.select_head", "eval.crop")
+# What a field is in a run from before there was such a field.
+ADDED = {
+    "model.inputs": "both",
+    "model.dropout": 0.0,
+    "model.input_norm": False,
+    "model.captions_raw": False,
+    "model.near": False,
+    "loss.pick_every": 16,
+    "loss.sem_videos": "all",
+    "loss.sigma_decay": 0.99,
+    "loss.text_pairs": "normal",
+    "eval.smooth": 1,
+    "eval.fuse_heads": False,
+}
 LARGEST = 1 << 24  # of a size or a count
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
 
@@ -58,12 +72,18 @@ class ModelConfig:
     layers: int = UNSET  # window-attention blocks of the LGT adapter
     heads: int = UNSET
     window: int = UNSET  # snippets in one attention window
+    inputs: Literal["both", "visual", "captions"] = UNSET  # the streams that the scorer reads
+    dropout: float = UNSET  # share of the values before the heads that are 0 in training
+    input_norm: bool = UNSET  # both streams scaled to mean 0 and variance 1, row by row
+    captions_raw: bool = UNSET  # Table 10 row 1 as §4.8 says: one Linear of F ‖ T, in place of two
     # of SemVAD's fusion; Table 10 counts its rows by the first two
     attention: bool = UNSET  # row 2: fuse captions by cross-attention
     mixer: bool = UNSET  # row 3: the conv mixer
     qkv: bool = UNSET  # Table 13: a Linear of its own for the values
     attention_over: Literal["snippets", "channels"] = UNSET  # what the attention weights sum over
-    residual: Literal["visual", "caption"] = UNSET  # what the attended captions are added to
+    # what the attended captions are added to
+    residual: Literal["visual", "caption", "both", "gated"] = UNSET
+    near: bool = UNSET  # the attention favours captions that are near in time, by a learned rate
     shared_norm: bool = UNSET  # one LayerNorm after attention and after the feed-forward network
 
 
@@ -71,11 +91,15 @@ class ModelConfig:
 class LossConfig:
     text: float = UNSET  # λ/C of Eq. 4
     text_cosine: Literal["positive", "absolute"] = UNSET  # Eq. 4's max(0, cos), or |cos|
+    text_pairs: Literal["normal", "all"] = UNSET  # Eq. 4: with the normal class; §3.4: all pairs
     sem: float = UNSET  # weight of ℓ_sem (Table 10 row 4)
     sem_labels: Literal["all", "first"] = UNSET  # the classes of a video that ℓ_sem averages over
+    sem_videos: Literal["all", "anomalous"] = UNSET  # the videos that ℓ_sem averages over
     sem_padding: bool = UNSET  # ℓ_sem also picks from the slots after a video's last snippet
     sem_stop_class: bool = UNSET  # no gradient through the class captions in ℓ_sem
     sigma_greedy: bool = UNSET  # Table 12
+    sigma_decay: float = UNSET  # σ_t = decay^t
+    pick_every: int = UNSET  # k = ⌊length/this⌋ + 1 snippets stand for a video
 
 
 @dataclass(frozen=True)
@@ -99,6 +123,8 @@ class EvalConfig:
     metric: Literal["auc", "ap"] = UNSET  # selects checkpoints
     select_head: Literal["binary", "class", "max"] = UNSET
     crop: int | Literal["mean"] = UNSET  # which test crop is scored
+    smooth: int = 1  # snippets in a sliding mean of the scores, an odd number
+    fuse_heads: bool = False  # class probabilities by both heads, as DSANet infers them
 
 
 @dataclass(frozen=True)
@@ -198,6 +224,8 @@ def read(path: Path) -> Config:
     try:
         cfg = _from_sections(sections)
         row, fields = _table(cfg), _fields(cfg)
+        later = [(n, v) for n, v in ADDED.items() if n in row and fields[n] is UNSET]
+        cfg = _assign(cfg, later)
         unset = [name for name in row if name in NEEDED and fields[name] is UNSET]
         require(not unset, f"{' and '.join(unset)} is missing")
         _check(cfg)
@@ -357,8 +385,23 @@ def _check(cfg: Config) -> None:
         ),
         (0 <= d.val_fraction < 1, f"data.val_fraction {d.val_fraction} must be in [0, 1)"),
         (t.lr > 0, f"train.lr {t.lr} must be positive"),
+        (0 <= (m.dropout or 0) < 1, f"model.dropout {m.dropout} must be in [0, 1)"),
+        (
+            cfg.eval.smooth % 2 == 1 and cfg.eval.smooth > 0,
+            f"eval.smooth {cfg.eval.smooth} must be an odd number of snippets",
+        ),
+        (
+            not m.captions_raw or not (m.attention or m.mixer or cfg.loss.sem),
+            "model.captions_raw puts captions beside features as they are: give "
+            "model.attention=false, model.mixer=false and loss.sem=0 with it",
+        ),
+        (
+            cfg.loss.sigma_decay is UNSET or 0 <= cfg.loss.sigma_decay <= 1,
+            f"loss.sigma_decay {cfg.loss.sigma_decay} must be in [0, 1]",
+        ),
     ]
-    for name in ("model.dim", "model.length", "model.layers", "train.batch", "train.epochs"):
+    positive = ("model.dim", "model.length", "model.layers", "train.batch", "train.epochs")
+    for name in (*positive, "loss.pick_every"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
     for name, value in fields.items():

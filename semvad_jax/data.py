@@ -3,6 +3,7 @@ key.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,40 @@ def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
             for j in rng.permutation(len(group))[: round(cfg.data.val_fraction * len(group))]
         }
     return [i for i in train if i not in val], sorted(val), test
+
+
+def folds(cfg: Config, store: Store, videos: Sequence[int], count: int) -> list[np.ndarray]:
+    """The places in `videos` of each of `count` folds, stratified by first label
+    (`data.val_seed`): every video is in one of them.
+
+    Raises BadInput where there are fewer normal or fewer anomalous videos than folds.
+    """
+    rng = np.random.default_rng(cfg.data.val_seed)
+    first = [store.videos[i].labels[0] for i in videos]
+    normal = first.count(store.classes[0])
+    if min(normal, len(first) - normal) < count:
+        raise BadInput(
+            f"the store at {store.path} has {normal} normal and {len(first) - normal} anomalous "
+            f"train videos, too few for {count} folds"
+        )
+    groups = [[j for j, label in enumerate(first) if label == name] for name in store.classes]
+    dealt = np.concatenate([rng.permutation(group) for group in groups if group])
+    return [np.sort(dealt[fold::count]) for fold in range(count)]
+
+
+def without_each(data: TrainData, folds: Sequence[Int[np.ndarray, " K"]]) -> list[TrainData]:
+    """For each fold the training rows of all other videos. All have one shape: where a fold leaves
+    fewer rows than another, some of its own stand twice.
+    """
+    video = np.asarray(data.video)
+
+    def kept(rows: np.ndarray) -> list[np.ndarray]:
+        left = [rows[~np.isin(video[rows], fold)] for fold in folds]
+        most = max(map(len, left))
+        return [np.resize(part, most) for part in left]
+
+    pairs = zip(kept(np.asarray(data.normal)), kept(np.asarray(data.abnormal)), strict=True)
+    return [replace(data, normal=jnp.asarray(n), abnormal=jnp.asarray(a)) for n, a in pairs]
 
 
 def readable(store: Store, split: str) -> list[int]:

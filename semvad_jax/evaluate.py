@@ -13,7 +13,13 @@ from jaxtyping import Array, Float, PyTree
 from semvad_jax.config import Config
 from semvad_jax.data import left_out, readable, split, windows
 from semvad_jax.files import BadInput
-from semvad_jax.metrics import MetricName, detection_map, frame_ap, frame_auc
+from semvad_jax.metrics import (
+    MetricName,
+    detection_map,
+    frame_ap,
+    frame_ap_trapezoid,
+    frame_auc,
+)
 from semvad_jax.models import model
 from semvad_jax.store import Store
 from semvad_jax.types import Batch, Frozen, Windows
@@ -31,12 +37,25 @@ def score_windows(
         labels = jnp.zeros((size, len(cfg.data.classes)))
         batch = Batch(window.visual, window.captions, window.length, labels, jnp.ones(size))
         outputs = model(cfg).apply(cfg, params, frozen, batch)
-        classes = outputs.class_logits
-        return jax.nn.sigmoid(outputs.binary_logits), None if classes is None else jax.nn.softmax(
-            classes
-        )
+        anomaly, classes = jax.nn.sigmoid(outputs.binary_logits), outputs.class_logits
+        if classes is None:
+            return anomaly, None
+        if cfg.eval.fuse_heads:
+            return anomaly, fused_classes(outputs.binary_logits, classes)
+        return anomaly, jax.nn.softmax(classes)
 
     return jax.lax.map(batch_scores, windows)
+
+
+def fused_classes(
+    binary_logits: Float[Array, "B T"], class_logits: Float[Array, "B T C"]
+) -> Float[Array, "B T C"]:
+    """Class probabilities whose anomaly is the binary head's and whose kind is the class head's
+    (DSANet's inference, at temperature 1): p_normal = 1 − σ(l1), p_c = σ(l1) · softmax(l2)_c / Σ.
+    """
+    kinds = jax.nn.softmax(class_logits[..., 1:])
+    normal = jax.nn.sigmoid(-binary_logits)[..., None]
+    return jnp.concatenate([normal, jax.nn.sigmoid(binary_logits)[..., None] * kinds], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +83,14 @@ class Scores:
     def heads(self) -> tuple[str, ...]:
         return ("binary",) if self.classes is None else ("binary", "class")
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Scores]") -> "Scores":
+        """The videos of several scores, one after the other."""
+        binary = [rows for part in parts for rows in part.binary]
+        if any(part.classes is None for part in parts):
+            return cls(binary, None)
+        return cls(binary, [rows for part in parts for rows in part.classes or ()])
+
     def take(self, start: int, stop: int) -> "Scores":
         return Scores(
             self.binary[start:stop], None if self.classes is None else self.classes[start:stop]
@@ -80,6 +107,17 @@ def crops_of(cfg: Config, store: Store, video: int) -> list[int]:
     return [cfg.eval.crop if cfg.eval.crop < count else 0]
 
 
+def smoothed(rows: Float[np.ndarray, "n ..."], width: int) -> Float[np.ndarray, "n ..."]:
+    """The mean of each row and its neighbours, `width` in all (odd), fewer at the ends."""
+    if width == 1:
+        return rows
+    sums = np.cumsum(np.pad(rows.astype(np.float64), [(1, 0)] + [(0, 0)] * (rows.ndim - 1)), 0)
+    place = np.arange(len(rows))
+    first, last = np.maximum(place - width // 2, 0), np.minimum(place + width // 2 + 1, len(rows))
+    count = (last - first).reshape(-1, *[1] * (rows.ndim - 1))
+    return ((sums[last] - sums[first]) / count).astype(rows.dtype)
+
+
 def unpack(
     cfg: Config,
     store: Store,
@@ -87,7 +125,9 @@ def unpack(
     binary: Float[np.ndarray, "N B T"],
     classes: Float[np.ndarray, "N B T C"] | None,
 ) -> Scores:
-    """One seed's windows put together again as one row a snippet, the mean over a video's crops."""
+    """One seed's windows put together again as one row a snippet, the mean over a video's crops,
+    and over neighbours where `eval.smooth` asks for it.
+    """
     joined = None
     if classes is not None:
         joined = _join(cfg, store, videos, classes.reshape(-1, classes.shape[-1]))
@@ -106,7 +146,8 @@ def _join(
         n, crops = store.videos[i].snippets, len(crops_of(cfg, store, i))
         span = -(-n // length) * length
         of_crops = slots[start : start + crops * span].reshape(crops, span, *slots.shape[1:])
-        of_videos.append(of_crops[:, :n].mean(axis=0, dtype=slots.dtype))
+        of_video = of_crops[:, :n].mean(axis=0, dtype=slots.dtype)
+        of_videos.append(smoothed(of_video, cfg.eval.smooth))
         start += crops * span
     return of_videos
 
@@ -119,6 +160,7 @@ class FrameTruth:
     frames: np.ndarray  # [N]
     segments: list[list[tuple[int, int, int]]]  # per video (class, start, end)
     edges: list[np.ndarray]  # per video [n + 1]
+    of_abnormal: np.ndarray  # [N] whether the snippet's video has an anomaly
 
 
 def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
@@ -151,7 +193,8 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
             f"{total}; nothing can be judged without frames of both kinds"
             + (f" ({unjudged})" if unjudged else "")
         )
-    return FrameTruth(np.concatenate(positive), frames, segments, edges)
+    of_abnormal = np.concatenate([np.full(len(p), p.any()) for p in positive])
+    return FrameTruth(np.concatenate(positive), frames, segments, edges, of_abnormal)
 
 
 def frame_metrics(
@@ -167,6 +210,30 @@ def frame_metrics(
         ap = frame_ap(joined, truth.positive, truth.frames)
         metrics[MetricName(selection, head, "auc")] = auc
         metrics[MetricName(selection, head, "ap")] = ap
+    return _with_max(metrics, selection)
+
+
+def further_frame_metrics(
+    scores: Scores, truth: FrameTruth, selection: str
+) -> dict[MetricName, float]:
+    """Two more frame-level figures of one seed, by each head and for `max`.
+
+    ap_trapezoid: AP as the public programs of RTFM, UR-DMU, PEL4VAD and CLIP-TSA compute it.
+    auc_abnormal: AUC over the frames of the anomalous test videos alone, what is left when telling
+    videos apart is taken out; absent where these videos have no normal frame.
+    """
+    metrics = {}
+    inside = truth.of_abnormal
+    mixed = bool((truth.positive < truth.frames)[inside].any())
+    for head in scores.heads():
+        joined = np.concatenate(scores.head(head))
+        metrics[MetricName(selection, head, "ap_trapezoid")] = frame_ap_trapezoid(
+            joined, truth.positive, truth.frames
+        )
+        if mixed:
+            metrics[MetricName(selection, head, "auc_abnormal")] = frame_auc(
+                joined[inside], truth.positive[inside], truth.frames[inside]
+            )
     return _with_max(metrics, selection)
 
 
@@ -191,7 +258,7 @@ def video_metrics(
 
 def _with_max(metrics: dict[MetricName, float], selection: str) -> dict[MetricName, float]:
     best = {}
-    for metric in ("auc", "ap"):
+    for metric in dict.fromkeys(name.metric for name in metrics):
         values = [value for name, value in metrics.items() if name.metric == metric]
         best[MetricName(selection, "max", metric)] = max(values)
     return metrics | best
@@ -326,6 +393,6 @@ class Videos:
         if not self.test:
             return {}
         test = self.test_scores(scores)
-        return frame_metrics(test, self.truth, selection) | class_metrics(
-            test, self.truth, selection
-        )
+        frame_level = frame_metrics(test, self.truth, selection)
+        further = further_frame_metrics(test, self.truth, selection)
+        return frame_level | further | class_metrics(test, self.truth, selection)

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from semvad_jax.config import Config
+from semvad_jax.config import UNSET, Config
 from semvad_jax.models.layers import unit
 from semvad_jax.types import Batch, Outputs
 
-SNIPPETS_PER_PICK = 16  # k = ⌊length/16⌋ + 1
+# of the public programs and the paper; `loss` has fields of the same names
+PICK_EVERY = 16  # k = ⌊length/16⌋ + 1
 GREEDY_DECAY = 0.99  # σ_t = 0.99^t
 
 
@@ -20,18 +21,17 @@ def top_k_mean(
     ranking: Float[Array, " T"],
     length: Int[Array, ""],
     slots: Int[Array, ""] | int | None = None,
+    every: int = PICK_EVERY,
 ) -> Float[Array, ""]:
-    """Mean of `values` at the k = ⌊length/16⌋ + 1 snippets that `ranking` puts first among the
+    """Mean of `values` at the k = ⌊length/every⌋ + 1 snippets that `ranking` puts first among the
     first `slots` (default: the valid ones); 0 for an empty video.
 
     The picks carry no gradient; `values` do.
     """
     steps = ranking.shape[0]
     ranked = jnp.where(jnp.arange(steps) < (length if slots is None else slots), ranking, -jnp.inf)
-    _, picks = jax.lax.top_k(
-        jax.lax.stop_gradient(ranked), min(steps // SNIPPETS_PER_PICK + 1, steps)
-    )
-    count = jnp.minimum(length // SNIPPETS_PER_PICK + 1, length)
+    _, picks = jax.lax.top_k(jax.lax.stop_gradient(ranked), min(steps // every + 1, steps))
+    count = jnp.minimum(length // every + 1, length)
     picked = jnp.where(jnp.arange(picks.shape[0]) < count, values[picks], 0)
     return picked.sum() / jnp.maximum(count, 1).astype(jnp.float32)
 
@@ -47,10 +47,13 @@ def binary_mil(
     ranking: Float[Array, " T"],
     length: Int[Array, ""],
     abnormal: Float[Array, ""],
+    every: int = PICK_EVERY,
 ) -> Float[Array, ""]:
     """ℓ_cg: cross-entropy of the mean of the top-k snippet probabilities with the video's label."""
-    p = top_k_mean(jax.nn.sigmoid(logits), ranking, length)
-    q = top_k_mean(jax.nn.sigmoid(-logits), ranking, length)  # 1 − p without its rounding
+    p = top_k_mean(jax.nn.sigmoid(logits), ranking, length, None, every)
+    q = top_k_mean(
+        jax.nn.sigmoid(-logits), ranking, length, None, every
+    )  # 1 − p without its rounding
     q = jnp.where(length > 0, q, 1)
     return -(abnormal * _log(p) + (1 - abnormal) * _log(q))
 
@@ -60,11 +63,13 @@ def class_mil(
     ranking: Float[Array, "T C"],
     length: Int[Array, ""],
     labels: Float[Array, " C"],
+    every: int = PICK_EVERY,
 ) -> Float[Array, ""]:
     """ℓ_fg: each class takes the mean of its own top-k logits; cross-entropy with the labels, split
     equally.
     """
-    video = jax.vmap(top_k_mean, (1, 1, None))(logits, ranking, length)
+    over_classes = jax.vmap(partial(top_k_mean, every=every), (1, 1, None))
+    video = over_classes(logits, ranking, length)
     return -(labels / jnp.maximum(labels.sum(), 1) * jax.nn.log_softmax(video)).sum()
 
 
@@ -75,6 +80,7 @@ def semantic(
     length: Int[Array, ""],
     labels: Float[Array, " C"],
     padding: bool = False,
+    every: int = PICK_EVERY,
 ) -> Float[Array, ""]:
     """ℓ_sem: 1 − cos between a class's caption and the captions of its top-k snippets, mean over
     the video's classes.
@@ -84,15 +90,20 @@ def semantic(
     """
     distance = 1 - unit(captions) @ unit(class_captions).T
     slots = captions.shape[0] if padding else length
-    over_classes = jax.vmap(top_k_mean, (1, 1, None, None))
+    over_classes = jax.vmap(partial(top_k_mean, every=every), (1, 1, None, None))
     video = over_classes(distance, jax.nn.softmax(class_logits), length, slots)
     return (labels * video).sum() / jnp.maximum(labels.sum(), 1)
 
 
-def text_separation(class_text: Float[Array, "C W"], absolute: bool = False) -> Float[Array, ""]:
-    """Eq. 4 without its weight: Σ over anomaly classes of max(0, cos(t'_0, t'_c)), or of |cos|."""
+def text_separation(
+    class_text: Float[Array, "C W"], absolute: bool = False, all_pairs: bool = False
+) -> Float[Array, ""]:
+    """Eq. 4 without its weight: Σ over anomaly classes of max(0, cos(t'_0, t'_c)), or of |cos|.
+
+    With `all_pairs` over every two classes, as §3.4 can be read ("other anomaly classes").
+    """
     text = unit(class_text)
-    cosine = text[1:] @ text[0]
+    cosine = jnp.triu(text @ text.T, 1) if all_pairs else text[1:] @ text[0]
     return (jnp.abs(cosine) if absolute else jax.nn.relu(cosine)).sum()
 
 
@@ -104,10 +115,14 @@ class Greedy(NamedTuple):
 
 
 def sigma_greedy(
-    features: Float[Array, "B T W"], batch: Batch, key: jax.Array, step: Int[Array, ""]
+    features: Float[Array, "B T W"],
+    batch: Batch,
+    key: jax.Array,
+    step: Int[Array, ""],
+    decay: float = GREEDY_DECAY,
 ) -> Greedy:
-    """With probability σ_t, abnormal videos rank snippets by their mean cosine distance to all
-    nominal snippets.
+    """With probability σ_t = decay^t, abnormal videos rank snippets by their mean cosine distance
+    to all nominal snippets.
 
     One draw a step serves both MIL losses; a batch without a nominal video keeps the usual ranking.
     """
@@ -117,7 +132,7 @@ def sigma_greedy(
     centre = jnp.where(valid[..., None], x, 0).sum((0, 1)) / jnp.maximum(valid.sum(), 1).astype(
         jnp.float32
     )
-    explore = jax.random.uniform(key) < GREEDY_DECAY ** step.astype(jnp.float32)
+    explore = jax.random.uniform(key) < decay ** step.astype(jnp.float32)
     return Greedy(use=explore & valid.any() & (batch.labels[:, 0] != 1), distance=1 - x @ centre)
 
 
@@ -137,29 +152,37 @@ def total(
     binary_ranking, class_ranking = outputs.binary_logits, outputs.class_logits
     if cfg.loss.sigma_greedy:
         assert key is not None and outputs.features is not None
-        greedy = sigma_greedy(outputs.features, batch, key, jnp.asarray(step))
+        decay = GREEDY_DECAY if cfg.loss.sigma_decay is UNSET else cfg.loss.sigma_decay
+        greedy = sigma_greedy(outputs.features, batch, key, jnp.asarray(step), decay)
         binary_ranking = jnp.where(greedy.use[:, None], greedy.distance, binary_ranking)
         if class_ranking is not None:
             class_ranking = jnp.where(
                 greedy.use[:, None, None], greedy.distance[..., None], class_ranking
             )
 
-    def mean(losses: Float[Array, " B"]) -> Float[Array, ""]:
-        return (losses * batch.weight).sum() / jnp.maximum(batch.weight.sum(), 1)
+    def mean(losses: Float[Array, " B"], weight: Float[Array, " B"]) -> Float[Array, ""]:
+        return (losses * weight).sum() / jnp.maximum(weight.sum(), 1)
 
-    abnormal = 1 - batch.labels[:, 0]
+    abnormal, every = 1 - batch.labels[:, 0], cfg.loss.pick_every or PICK_EVERY
     zero = jnp.zeros(())
     parts = {"class": zero, "text": zero, "sem": zero}
     parts["binary"] = mean(
-        jax.vmap(binary_mil)(outputs.binary_logits, binary_ranking, batch.length, abnormal)
+        jax.vmap(partial(binary_mil, every=every))(
+            outputs.binary_logits, binary_ranking, batch.length, abnormal
+        ),
+        batch.weight,
     )
     if outputs.class_logits is not None and class_ranking is not None:
         parts["class"] = mean(
-            jax.vmap(class_mil)(outputs.class_logits, class_ranking, batch.length, batch.labels)
+            jax.vmap(partial(class_mil, every=every))(
+                outputs.class_logits, class_ranking, batch.length, batch.labels
+            ),
+            batch.weight,
         )
     if outputs.class_text is not None:
         absolute = cfg.loss.text_cosine == "absolute"
-        parts["text"] = cfg.loss.text * text_separation(outputs.class_text, absolute)
+        pairs = cfg.loss.text_pairs == "all"
+        parts["text"] = cfg.loss.text * text_separation(outputs.class_text, absolute, pairs)
     if cfg.loss.sem and outputs.class_captions is not None:
         assert outputs.class_logits is not None and outputs.captions is not None
         target = outputs.class_captions
@@ -168,9 +191,12 @@ def total(
         if cfg.loss.sem_labels == "first":
             labels = jax.nn.one_hot(jnp.argmax(labels, axis=-1), labels.shape[-1])
         over_videos = jax.vmap(
-            partial(semantic, padding=bool(cfg.loss.sem_padding)), (0, 0, None, 0, 0)
+            partial(semantic, padding=bool(cfg.loss.sem_padding), every=every),
+            (0, 0, None, 0, 0),
         )
-        parts["sem"] = cfg.loss.sem * mean(
-            over_videos(outputs.class_logits, outputs.captions, target, batch.length, labels)
+        of_videos = over_videos(
+            outputs.class_logits, outputs.captions, target, batch.length, labels
         )
+        taken = batch.weight * abnormal if cfg.loss.sem_videos == "anomalous" else batch.weight
+        parts["sem"] = cfg.loss.sem * mean(of_videos, taken)
     return sum(parts.values(), zero), parts

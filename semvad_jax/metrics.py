@@ -26,7 +26,8 @@ class MetricName(NamedTuple):
 
     selection: str  # which weights: last, val, test; in metrics.jsonl: which videos, val or test
     head: str  # binary, class, or max, the better of the two
-    metric: str  # auc, ap, map, map@0.1 … map@0.5, map_clean, map_clean@0.1 … map_clean@0.5
+    # auc, ap, ap_trapezoid, auc_abnormal, map, map@0.1 … map@0.5, map_clean, map_clean@0.1 …
+    metric: str
 
     def __str__(self) -> str:
         return "/".join(self)
@@ -71,6 +72,21 @@ def frame_ap(scores: Any, positive_frames: Any, frames: Any) -> float:
     above = np.cumsum(positive)
     precision = above / (above + np.cumsum(negative))
     return float(positive @ precision / positive.sum())
+
+
+def frame_ap_trapezoid(scores: Any, positive_frames: Any, frames: Any) -> float:
+    """Area under the precision-recall curve, its points at the distinct scores joined by straight
+    lines, from (recall 0, precision 1): what RTFM, UR-DMU, PEL4VAD and CLIP-TSA publish as AP.
+
+    It lies above or below `frame_ap`, and is the same only without ties and jumps. Arguments and
+    errors as there.
+    """
+    positive, negative = (x[::-1] for x in _frames_by_score(scores, positive_frames, frames))
+    if not positive.sum():
+        raise ValueError("frame AP needs positive frames, and there is none")
+    above = np.cumsum(positive)
+    precision = np.append(1.0, above / (above + np.cumsum(negative)))
+    return float(positive @ (precision[1:] + precision[:-1]) / 2 / positive.sum())
 
 
 def detection_map(

@@ -55,11 +55,16 @@ def identity(
     """What a run is, as 12 hexadecimal digits: the checksums of its store's files, its resolved
     settings without the store's path, and its seeds. Runs of one identity have the same numbers.
 
-    A setting that the model does not have does not count, so that later versions may add some.
+    A setting that the model does not have does not count, nor one that is as it was before there
+    was such a setting (`config.ADDED`), so that later versions may add some.
     """
     read_back = config.from_json(config.to_json(cfg))  # as RUN/config.json has it: 1 is 1.0
     settings = {
-        section: {name: value for name, value in fields.items() if value is not None}
+        section: {
+            name: value
+            for name, value in fields.items()
+            if value is not None and config.ADDED.get(f"{section}.{name}") != value
+        }
         for section, fields in json.loads(config.to_json(read_back)).items()
     }
     del settings["data"]["store"]

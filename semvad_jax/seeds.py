@@ -25,7 +25,7 @@ from semvad_jax.config import Config
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.store import Store
-from semvad_jax.types import Frozen, TrainState
+from semvad_jax.types import Frozen, TrainData, TrainState, Windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,6 +314,60 @@ def train(
     for interval in program.train(state):
         state = interval.state
     return program.own(state)
+
+
+def out_of_fold(
+    cfg: Config, store: Store, seeds: Sequence[int], folds: int
+) -> tuple[list[evaluate.Scores], np.ndarray]:
+    """Each seed's scores of the train videos, every one by weights that were trained without its
+    fold, at their last step; and which of these videos are anomalous, [V].
+
+    Seeds and folds train side by side in one program, as seeds alone do in a run. Raises BadInput
+    for mixed batches, and where there are too few videos.
+    """
+    if cfg.train.batching != "balanced":
+        raise BadInput("cross-validation is for balanced batches; set train.batching=balanced")
+    videos = data.readable(store, "train")
+    rows, frozen = data.train_data(cfg, store, videos), data.frozen(store)
+    members = data.folds(cfg, store, videos, folds)
+    kept = data.without_each(rows, members)
+    normal, abnormal = (
+        jnp.repeat(jnp.stack([getattr(k, part) for k in kept]), len(seeds), axis=0)
+        for part in ("normal", "abnormal")
+    )
+    steps = cfg.train.epochs * data.steps_per_epoch(cfg, kept[0])
+    keys = jax.vmap(jax.random.key)(np.tile(np.asarray(seeds, np.uint32), folds))
+    state = jax.vmap(partial(one_seed.make_state, cfg, ()))(keys, keys)
+
+    def trained(rows: TrainData, frozen: Frozen, windows: Windows, one: PyTree) -> PyTree:
+        normal, abnormal, state = one
+        of_fold = dataclasses.replace(rows, normal=normal, abnormal=abnormal)
+        state, losses = one_seed.run_interval(cfg, frozen, of_fold, jnp.ones(steps, bool), state)
+        return evaluate.score_windows(cfg, frozen, windows, state.params), losses["loss"]
+
+    seen = evaluate.Videos(cfg, store, [], videos)
+
+    @jax.jit
+    def program(rows: TrainData, frozen: Frozen, windows: Windows, stacked: PyTree) -> PyTree:
+        return jax.lax.map(partial(trained, rows, frozen, windows), stacked, batch_size=len(seeds))
+
+    (binary, classes), losses = jax.device_get(
+        program(rows, frozen, seen.windows(), (normal, abnormal, state))
+    )
+    if not np.isfinite(losses).all():
+        raise BadInput("a loss is not finite; lower train.lr")
+    place = np.empty(len(videos), int)
+    for number, fold in enumerate(members):
+        place[fold] = number
+    pooled = []
+    for k in range(len(seeds)):
+        of_folds = [
+            seen.scores(binary[at], None if classes is None else classes[at])
+            for at in (fold * len(seeds) + k for fold in range(folds))
+        ]
+        own = [of_folds[fold].take(v, v + 1) for v, fold in enumerate(place)]
+        pooled.append(evaluate.Scores.joined(own))
+    return pooled, seen.val_abnormal
 
 
 def abstract_params(cfg: Config, count: int) -> PyTree:

@@ -25,7 +25,7 @@ def model(cfg: Config) -> ModuleType:
 
 def functions(make: Callable[[Config, bool, nnx.Rngs], nnx.Module]) -> tuple[Callable, Callable]:
     """A model's `init` and `apply` from its module, `make(cfg, prompted, rngs)`, called with
-    (frozen, batch).
+    (frozen, batch, key); `key` is None but in training.
 
     `prompted`: whether class vectors come from CLIP's text tower under a learned prompt, as they do
     where `frozen` carries one.
@@ -50,9 +50,10 @@ def functions(make: Callable[[Config, bool, nnx.Rngs], nnx.Module]) -> tuple[Cal
         key: jax.Array | None = None,
         train: bool = False,
     ) -> Outputs:
-        """Scores of a batch. Models with dropout or batch statistics will read `state`, `key` and
-        `train`; none of the present ones does.
+        """Scores of a batch. In training `key` draws what dropout leaves out; models with batch
+        statistics will read `state`, none of the present ones does.
         """
-        return nnx.merge(structure(cfg, frozen.text_tower is not None), params)(frozen, batch)
+        module = nnx.merge(structure(cfg, frozen.text_tower is not None), params)
+        return module(frozen, batch, key if train else None)
 
     return init, apply

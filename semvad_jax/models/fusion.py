@@ -21,7 +21,9 @@ class CrossAttention(nnx.Module):
         dim = model.dim
         self.value = Linear(dim, dim, rngs) if model.qkv else None
         self.gather = over_snippets if model.attention_over == "snippets" else over_channels
-        self.add_to_visual = model.residual == "visual"
+        self.residual = model.residual
+        self.gate = Linear(2 * dim, dim, rngs) if model.residual == "gated" else None
+        self.rate = nnx.Param(jnp.zeros(())) if model.near else None
         self.norm1 = LayerNorm(dim)
         self.up = Linear(dim, dim // 2, rngs)
         self.down = Linear(dim // 2, dim, rngs)
@@ -30,9 +32,26 @@ class CrossAttention(nnx.Module):
     def __call__(
         self, f: Float[Array, "B T D"], t: Float[Array, "B T D"], length: Int[Array, " B"]
     ) -> Float[Array, "B T D"]:
-        attended = self.gather(f, t, t if self.value is None else self.value(t), length)
-        x = self.norm1((f if self.add_to_visual else t) + attended)
+        value = t if self.value is None else self.value(t)
+        if self.rate is None:
+            attended = self.gather(f, t, value, length)
+        else:
+            attended = over_snippets(f, t, value, length, jax.nn.softplus(self.rate[...]))
+        x = self.norm1(self._with_residual(f, t, attended))
         return (self.norm2 or self.norm1)(x + self.down(jax.nn.relu(self.up(x))))
+
+    def _with_residual(
+        self, f: Float[Array, "B T D"], t: Float[Array, "B T D"], attended: Float[Array, "B T D"]
+    ) -> Float[Array, "B T D"]:
+        """What the attended captions are added to: f (the paper), t (the release), or, of our own,
+        both, or f with a learned share of the snippet's own caption against them.
+        """
+        if self.gate is not None:
+            share = jax.nn.sigmoid(self.gate(jnp.concatenate([f, t], axis=-1)))
+            return f + share * t + (1 - share) * attended
+        if self.residual == "both":
+            return f + t + attended
+        return (f if self.residual == "visual" else t) + attended
 
 
 def over_snippets(
@@ -40,12 +59,19 @@ def over_snippets(
     t: Float[Array, "B T D"],
     value: Float[Array, "B T D"],
     length: Int[Array, " B"],
+    rate: Float[Array, ""] | None = None,
 ) -> Float[Array, "B T D"]:
-    """The paper's attention: each snippet weighs all real snippets of its video."""
+    """The paper's attention: each snippet weighs all real snippets of its video.
+
+    With a `rate`, which the paper has not, a snippet's logit falls by it for each snippet between.
+    """
     valid = (
         jnp.arange(t.shape[1]) < jnp.maximum(length, 1)[:, None]
     )  # an empty video must not give NaN
     logits = (f @ t.swapaxes(1, 2)).astype(jnp.float32) * f.shape[-1] ** -0.5
+    if rate is not None:
+        place = jnp.arange(t.shape[1])
+        logits = logits - rate * jnp.abs(place[:, None] - place).astype(jnp.float32)
     weights = jax.nn.softmax(jnp.where(valid[:, None, :], logits, -jnp.inf), axis=-1)
     return weights.astype(t.dtype) @ value
 

@@ -13,6 +13,8 @@ from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
+DROPOUT = 1  # what a step's key is folded with, so that σ-greedy draws something else
+
 
 def torch_uniform(fan_in: int) -> Callable:
     """U(±1/√fan_in), PyTorch's default for weight and bias of Linear and Conv."""
@@ -34,6 +36,19 @@ def unit(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
     """x scaled to length 1, in float32; 0 stays 0."""
     x = x.astype(jnp.float32)
     return x / jnp.maximum(l2_norm(x), 1e-8)
+
+
+def scaled(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
+    """Every row with mean 0 and variance 1: features of any length on one scale."""
+    return layer_norm(x, jnp.ones(x.shape[-1]), jnp.zeros(x.shape[-1]))
+
+
+def dropout(x: Float[Array, "..."], rate: float, key: jax.Array | None) -> Float[Array, "..."]:
+    """x with a share of `rate` of its values 0 and the others as much larger; x without a key."""
+    if key is None or not rate:
+        return x
+    keep = jax.random.bernoulli(jax.random.fold_in(key, DROPOUT), 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
 def product(x: Float[Array, "... I"], kernel: Float[Array, "I O"]) -> Float[Array, "... O"]:

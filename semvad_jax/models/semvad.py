@@ -2,14 +2,16 @@
 snippet.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from semvad_jax.config import Config
 from semvad_jax.models import functions
 from semvad_jax.models.class_text import ClassHead, PromptedText, StaticText
 from semvad_jax.models.fusion import ConvMixer, CrossAttention
-from semvad_jax.models.layers import BinaryHead, Linear
+from semvad_jax.models.layers import BinaryHead, Linear, dropout, scaled
 from semvad_jax.models.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -17,10 +19,10 @@ from semvad_jax.types import Batch, Frozen, Outputs
 class SemVAD(nnx.Module):
     def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
         m, d, w = cfg.model, cfg.data, 2 * cfg.model.dim
-        self.visual_proj = Linear(d.feature_dim, m.dim, rngs)  # L_v
-        self.caption_proj = Linear(
-            d.caption_dim, m.dim, rngs
-        )  # L_c, of snippet and class captions alike
+        self.beside = Linear(d.feature_dim + d.caption_dim, w, rngs) if m.captions_raw else None
+        self.visual_proj = None if m.captions_raw else Linear(d.feature_dim, m.dim, rngs)  # L_v
+        # L_c, of snippet and class captions alike
+        self.caption_proj = None if m.captions_raw else Linear(d.caption_dim, m.dim, rngs)
         self.attention = CrossAttention(m, rngs) if m.attention else None
         self.mixer = ConvMixer(m.dim, rngs) if m.mixer else None
         self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs)
@@ -29,25 +31,37 @@ class SemVAD(nnx.Module):
         self.text_proj = Linear(d.text_dim, w, rngs)
         self.class_head = ClassHead(w, rngs)
         self.dtype = jnp.dtype(cfg.train.dtype)
+        self.dropout, self.norm = m.dropout, m.input_norm
 
-    def __call__(self, frozen: Frozen, batch: Batch) -> Outputs:
-        f = self.visual_proj(batch.visual.astype(self.dtype))
-        t = self.caption_proj(batch.captions.astype(self.dtype))
-        fused = t if self.attention is None else self.attention(f, t, batch.length)
-        fused = fused if self.mixer is None else self.mixer(f, fused)
-        x = self.temporal(jnp.concatenate([f, fused], axis=-1), batch.length)
+    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None) -> Outputs:
+        visual, captions = batch.visual.astype(self.dtype), batch.captions.astype(self.dtype)
+        if self.norm:
+            visual, captions = scaled(visual), scaled(captions)
+        t = None
+        if self.beside is not None:
+            fused = self.beside(jnp.concatenate([visual, captions], axis=-1))
+        else:
+            f, t = self.visual_proj(visual), self.caption_proj(captions)
+            gathered = t if self.attention is None else self.attention(f, t, batch.length)
+            mixed = gathered if self.mixer is None else self.mixer(f, gathered)
+            fused = jnp.concatenate([f, mixed], axis=-1)
+        x = dropout(self.temporal(fused, batch.length), self.dropout, key)
         binary_logits = self.binary_head(x)
         text = self.text_proj(self.class_text(frozen))
         return Outputs(
             binary_logits=binary_logits,
             class_logits=self.class_head(x, binary_logits, text),
             class_text=text,
-            captions=t.astype(jnp.float32),
-            class_captions=None
-            if frozen.class_caption is None
-            else self.caption_proj(frozen.class_caption),
+            captions=None if t is None else t.astype(jnp.float32),
+            class_captions=self._class_captions(frozen),
             features=x.astype(jnp.float32),
         )
+
+    def _class_captions(self, frozen: Frozen) -> Float[Array, "C D"] | None:
+        if self.caption_proj is None or frozen.class_caption is None:
+            return None
+        captions = frozen.class_caption
+        return self.caption_proj(scaled(captions) if self.norm else captions)
 
 
 init, apply = functions(SemVAD)

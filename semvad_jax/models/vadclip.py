@@ -1,5 +1,6 @@
 """VadCLIP: SemVAD's visual side alone, at width D. Captions are not read (Table 10 row 0)."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -22,7 +23,7 @@ class VadCLIP(nnx.Module):
         self.class_head = ClassHead(m.dim, rngs)
         self.dtype = jnp.dtype(cfg.train.dtype)
 
-    def __call__(self, frozen: Frozen, batch: Batch) -> Outputs:
+    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None) -> Outputs:
         x = batch.visual.astype(self.dtype)
         x = x if self.visual_proj is None else self.visual_proj(x)
         x = self.temporal(x, batch.length)
