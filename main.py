@@ -1,7 +1,7 @@
 """Train, judge and use SemVAD.
 
 python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
-python main.py --restore RUN --eval [--data STORE [--class-map FILE]]
+python main.py --restore RUN --eval [--data STORE [--class-map FILE] [--other-captioner]]
                                                      judge RUN's checkpoint again
 python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
@@ -19,6 +19,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="--eval, --study table9: JSON {class: its counterpart in a store of other classes}",
     )
+    add(
+        "--other-captioner",
+        action="store_true",
+        help="--eval --data STORE: its captions are by another model, in place of the run's own",
+    )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     add("--results", metavar="DIR", type=Path, help="print what DIR's runs found, as Markdown")
@@ -106,8 +112,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             "give either --config, to train, --restore, to use a trained run, --compare, "
             "for two runs, --study or --results"
         )
-    if args.study and (args.eval or args.detect or args.from_torch or args.model):
-        parser.error("--study goes without --eval, --detect, --from-torch and --model")
+    if args.study and (args.eval or args.detect or args.from_torch):
+        parser.error("--study goes without --eval, --detect and --from-torch")
     if args.data and not args.study:
         if len(args.data) > 1:
             parser.error("--data takes one STORE; several, LABEL=STORE, are for --study")
@@ -126,6 +132,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--detect needs --out DIR")
     if args.class_map and not (args.study or args.restore and args.eval and args.data):
         parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
+    if args.other_captioner and not (args.restore and args.eval and args.data):
+        parser.error("--other-captioner needs --restore RUN --eval --data STORE")
     if args.threshold is not None and not args.detect:
         parser.error("--threshold is for --detect")
     if args.weights and not (args.detect or args.study):
@@ -197,7 +205,11 @@ def use(args: argparse.Namespace) -> None:
     from semvad_jax.store.locate import is_store
 
     if args.eval:
-        run.evaluate(args.restore, args.data, args.class_map)
+        run.evaluate(args.restore, args.data, args.class_map, args.other_captioner)
+        if args.other_captioner:
+            from semvad_jax.compare import captions_exchanged
+
+            captions_exchanged(args.restore, args.data)
         return
     with locked(args.out):
         data, files, unreadable = args.detect, {}, {}
@@ -254,8 +266,21 @@ def _train_rows(args: argparse.Namespace, study: "Study", name: str) -> None:
     from semvad_jax.studies import table, trained
 
     _without(args, "reads finished stores", "weights")
+    if args.model:
+        study = _of_model(args, study)
     options = study_options(args, study)
     table.tell(study, name, trained.run(study, options), options)
+
+
+def _of_model(args: argparse.Namespace, study: "Study") -> "Study":
+    """A study of one model, as one of another; BadInput where the study compares several."""
+    from semvad_jax.studies.study import Row
+
+    if len(study.rows) > 1:
+        raise BadInput(f"--study {args.study} names its models; leave out --model")
+    config.check_model(args.model)
+    row = Row(args.model, args.model, (f"model.name={args.model}",))
+    return replace(study, rows=(row,))
 
 
 def study_options(args: argparse.Namespace, study: "Study") -> "Options":
@@ -265,6 +290,8 @@ def study_options(args: argparse.Namespace, study: "Study") -> "Options":
     if not (args.vmap_seeds or args.seeds or args.data_seeds):
         args.vmap_seeds = study.seeds
     weight_seeds, data_seeds = _seed_pairs(args)
+    if study.data_seed is not None and not args.data_seeds:
+        data_seeds = [study.data_seed] * len(weight_seeds)
     return Options(
         data=args.data or [],
         base=args.config,
@@ -281,7 +308,7 @@ def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, 
     from featurize import producers, request
     from semvad_jax.studies import captions
 
-    _without(args, "trains nothing", "config", "set", "class_map", "resume", *SEEDS)
+    _without(args, "trains nothing", "model", "config", "set", "class_map", "resume", *SEEDS)
     encoders = producers.encoders(request.local_weights(args.weights))
     captions.tell(study, captions.run(study, name, args.data or [], encoders), home)
 
@@ -289,7 +316,7 @@ def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, 
 def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Path) -> None:
     from semvad_jax.studies import runtime, timing
 
-    _without(args, "times one seed with fresh weights", "class_map", "resume", *SEEDS)
+    _without(args, "times one seed with fresh weights", "model", "class_map", "resume", *SEEDS)
     plan = runtime.plan(args.data or [], args.config, args.set)
 
     from featurize import request

@@ -9,8 +9,9 @@ there stays within a frame, so that a frame's tokens are the same in every windo
 across snippets is the model's pruning of tokens that repeat the frame before; it is recomputed for
 each window from the pixels, which are kept for as long.
 
-The prompts stand in prompts.json. THEY ARE OURS: the paper's appendix A.1 was not at hand. Whoever
-has the paper puts its two texts there; they are part of `producer`, so captions are then made anew.
+The prompts in prompts.json are the paper's (§3.2 and appendix A.1), verbatim. They are part of
+`producer`, so that captions by other ones are kept apart. A caption that reaches the limit of new
+tokens, which the longest one that the paper prints (A.2.3) is well below, ends in CUT.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ from transformers.video_utils import VideoMetadata
 
 from featurize import arithmetic, videollama3
 from featurize.arithmetic import in_batches
+from featurize.request import CUT
 from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo, edges
 from featurize.videos import part_middles, snippets
 from semvad_jax.files import BadInput, read_json
@@ -37,7 +39,7 @@ from semvad_jax.files import BadInput, read_json
 FRAMES = 4  # of each snippet that the model sees
 WINDOW = 3  # snippets
 BATCH = 8  # windows of one video; the last ones of a video are filled up
-NEW_TOKENS = 96
+NEW_TOKENS = 128
 LONGEST_SIDE = 200  # times the shorter one: what the model's resizing takes
 PROMPTS = Path(__file__).with_name("prompts.json")
 STOPS = ("<|im_end|>", "<|endoftext|>")
@@ -148,7 +150,12 @@ class VideoLlama3:
 
     def _texts(self, tokens: list[np.ndarray]) -> list[str]:
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        stops = self._model.generation_config.eos_token_id
+        ended = [bool(np.isin(row, stops).any()) for row in tokens]
+        return [
+            " ".join(text.split()) + ("" if stopped else CUT)
+            for text, stopped in zip(texts, ended, strict=True)
+        ]
 
     @torch.inference_mode()
     def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:

@@ -9,27 +9,72 @@ normal class,
 The top x % of the words of class m by P_m are its candidates. Those of an anomaly class are ranked
 again by the cosine of the word's embedding to that of the class label; those of the normal class
 stay in the order of P_0. Words are taken in this order while the caption fits the text encoder.
-With eps this small a word that the other side never says comes first, however rare it is.
+With the usual eps of 1e-6 a word that the other side never says comes first, however rare it is;
+--epsilon 1, --min-count and --stop-words keep such words back (`Rules`).
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-EPSILON = 1e-6
+from featurize.sources import read_list
+from semvad_jax.files import BadInput, require, sha256
+
 MAX_TOKENS = 77  # the text encoder's context, its start and end token included
 COSINE_DIGITS = 6  # so that rounding on another machine cannot change an order
-PRODUCER = {
-    "scores": "paper §3.2, eq. 1",
-    "epsilon": EPSILON,
-    "words": "lower-case runs of letters and digits, two or more; no stop words, no stemming",
-    "max_tokens": MAX_TOKENS,
-    "captions": "train videos",
-}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How words are chosen; the paper names none of these, and the defaults leave all in."""
+
+    epsilon: float = 1e-6
+    min_count: int = 1  # how often a class must say a word
+    stop_words: frozenset[str] = frozenset()
+    stop_list: str = "no stop words"  # what they are called
+
+    @property
+    def producer(self) -> dict[str, Any]:
+        """What a store records of its class captions."""
+        recorded: dict[str, Any] = {
+            "scores": "paper §3.2, eq. 1",
+            "epsilon": self.epsilon,
+            "words": "lower-case runs of letters and digits, two or more; "
+            f"{self.stop_list}, no stemming",
+            "max_tokens": MAX_TOKENS,
+            "captions": "train videos",
+        }
+        return recorded | ({"min_count": self.min_count} if self.min_count > 1 else {})
+
+
+ALL_WORDS = Rules()
+
+
+def stop_words(asked: str) -> tuple[frozenset[str], str]:
+    """The words of --stop-words FILE|english, and what the list is called.
+
+    `english` is scikit-learn's list; a file has words between blanks or lines. Raises BadInput
+    where the file is missing, or scikit-learn is.
+    """
+    if asked != "english":
+        path = Path(asked)
+        require(path.is_file(), f"--stop-words {path} is no file; give one, or english.")
+        listed = frozenset(words(read_list(path)))
+        return listed, f"the {len(listed)} stop words of {path.name}, SHA-256 {sha256(path)[:12]}"
+    try:
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    except ModuleNotFoundError:
+        raise BadInput(
+            "--stop-words english needs scikit-learn; run pip install scikit-learn"
+        ) from None
+    return ENGLISH_STOP_WORDS, f"scikit-learn's {len(ENGLISH_STOP_WORDS)} English stop words"
 
 
 def words(caption: str) -> list[str]:
@@ -53,11 +98,17 @@ def count_words(
 
 
 def candidates(
-    counts: Sequence[Counter[str]], m: int, top_percent: float
+    counts: Sequence[Counter[str]], m: int, top_percent: float, rules: Rules = ALL_WORDS
 ) -> list[tuple[str, float]]:
-    """The top ⌈x · |words of class m|⌉ words with P_m, best first, equal ones alphabetically."""
+    """The top ⌈x · |words of class m|⌉ words with P_m, best first, equal ones alphabetically; of
+    the words that the rules leave in.
+    """
     others = counts[1:] if m == 0 else counts[:1]
-    scores = {w: n / (sum(c[w] for c in others) + EPSILON) for w, n in counts[m].items()}
+    scores = {
+        word: n / (sum(c[word] for c in others) + rules.epsilon)
+        for word, n in counts[m].items()
+        if n >= rules.min_count and word not in rules.stop_words
+    }
     keep = ceil(Fraction(str(top_percent)) / 100 * len(scores))
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:keep]
 
@@ -68,6 +119,7 @@ def class_words(
     embed: Callable[[Sequence[str]], np.ndarray],
     count_tokens: Callable[[str], int],
     top_percent: float,
+    rules: Rules = ALL_WORDS,
 ) -> list[list[dict]]:
     """The words of each C^(m) in order, as {"word", "score", "cosine"} (no cosine for normal).
 
@@ -76,7 +128,9 @@ def class_words(
     """
     captions = []
     for m, label in enumerate(label_texts):
-        rows: list[dict] = [{"word": w, "score": p} for w, p in candidates(counts, m, top_percent)]
+        rows: list[dict] = [
+            {"word": w, "score": p} for w, p in candidates(counts, m, top_percent, rules)
+        ]
         if m > 0 and rows:
             vectors = embed([label, *(row["word"] for row in rows)]).astype(np.float64)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from featurize import class_captions, plan, producers, published, sources
+from featurize import plan, producers, published, sources
 from featurize.caption_files import FileCaptions
 from featurize.feature_files import FeatureFiles
 from featurize.pieces import Pieces, digest
@@ -21,6 +21,7 @@ from featurize.published import PublishedCaptions, PublishedVision
 from featurize.request import CAPTIONERS, Request
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput, sha256
+from semvad_jax.store.val import set_aside
 
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 
@@ -93,7 +94,17 @@ class Job:
     def class_producer(self) -> dict[str, Any]:
         if self.uncounted:
             return {"words": self.listed_words or f"the class labels: {self.uncounted}"}
-        return class_captions.PRODUCER | {"top_percent": self.request.top_percent}
+        val = {"val_fraction": self.request.val_fraction, "val": sorted(self.val)}
+        made = self.request.words.producer | {"top_percent": self.request.top_percent}
+        return made | (val if self.val else {})
+
+    @cached_property
+    def val(self) -> set[str]:
+        """The train videos that are set aside, by name."""
+        train = [entry for entry in self.source.entries if entry.split == "train"]
+        labels = [entry.labels[0] for entry in train]
+        places = set_aside(labels, self.source.classes, self.request.val_fraction)
+        return {train[place].video for place in places}
 
     def pieces(self, stage: str) -> Pieces:
         """The kept pieces of a stage, under all settings that they depend on."""

@@ -10,6 +10,7 @@ from rich.progress import track
 from featurize import class_captions, feature_files, plan, published, sources
 from featurize.feature_files import FeatureFiles
 from featurize.job import Job
+from featurize.request import CAPTIONERS, CUT
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo, edges
 from semvad_jax.files import BadInput, require
 from semvad_jax.store import Video, Writer
@@ -48,7 +49,8 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
         }
         of_own = bool(job.request.entries)  # nobody trains on a user's own videos
         return fitting, [] if job.listed_words or of_own else [note]
-    labelled, train = [], [e for e in job.source.entries if e.split == "train"]
+    labelled = []
+    train = [e for e in job.source.entries if e.split == "train" and e.video not in job.val]
     for entry in track(train, description="class-captions "):
         try:
             labelled.append((entry.labels, job.texts(entry)))
@@ -57,7 +59,7 @@ def _words(job: Job) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     counts = class_captions.count_words(labelled, classes)
     percent = job.request.top_percent
     counted = class_captions.class_words(
-        counts, list(labels.values()), model, model.count_tokens, percent
+        counts, list(labels.values()), model, model.count_tokens, percent, job.request.words
     )
     words = {name: rows or in_labels[name] for name, rows in zip(classes, counted, strict=True)}
     captioned = {label for labels, texts in labelled if any(texts) for label in labels}
@@ -201,7 +203,7 @@ def pack(job: Job) -> list[str]:
         "flags": job.request.flags,
     }
     failures, notes, differing = [], [], list[str]()
-    texts = truncated = 0
+    texts = truncated = cut = 0
     settings = {"dataset": job.source.dataset, "classes": job.source.classes}
     with Writer(job.request.out, **settings, producers=producers) as writer:
         for entry in track(job.source.entries, description=f"{'pack':15}"):
@@ -216,10 +218,14 @@ def pack(job: Job) -> list[str]:
             differing += features.differing
             texts += len(features.texts or ())
             truncated += sum(_is_cut(job.text_model, text) for text in features.texts or ())
+            if job.request.captioner.name in CAPTIONERS:
+                cut += sum(text.endswith(CUT) for text in features.texts or ())
         report = [*job.source.notes, *feature_files.report(notes), *made["notes"]]
         if not job.request.entries and (unknown := plan.unknown_truth(job.source)):
             names = sources.some([entry.video for entry in unknown])
             report.append(f"it is not known where the anomalies are in {names}")
+        if cut:
+            report.append(f"{cut} of {texts} captions were cut off at the limit of new tokens")
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = [*report, *differing]
         if failures:

@@ -5,6 +5,7 @@ A `Request` is complete: nothing else decides what is made. What cannot be asked
 refused here; whether a model is known is told where models are (producers.py).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from featurize.class_captions import ALL_WORDS, Rules
 from featurize.feature_files import LAYOUTS
 from featurize.sources import Entry
 from semvad_jax.files import BadInput, require
@@ -26,6 +28,7 @@ ENGINES = ("local", "ray")
 VISION = "clip-vit-b16"
 CROPS, POOLS = (10, 1), ("middle", "mean")
 CAPTIONERS = ("videollama3-7b", "videollama3-2b")
+CUT = " …"  # ends a caption of theirs that the limit of new tokens cut off
 TEXT = ("clip-vit-l14", "clip-vit-b16")
 WEIGHTS = (*TEXT, *CAPTIONERS)  # the models whose weights may lie in a local folder
 STAND_INS = ("efficientnet-lite0", "tags", "minilm-l6")
@@ -102,6 +105,9 @@ class Request:
     temperature: float | None = None  # of VideoLLaMA 3's sampling; None: greedy, or 1 with a top-p
     top_p: float | None = None
     top_percent: float = 10.0  # of a class's words that may stand in its class caption
+    words: Rules = ALL_WORDS  # which words are a class's at all
+    # share of the train videos that a run sets aside as val: no word is taken from them
+    val_fraction: float = 0.0
     caption_spans: int | None = None  # captions a video in a file of captions
     resume: bool = True  # keep the pieces that are there
     dry_run: bool = False  # tell the costs, make nothing
@@ -159,9 +165,13 @@ class Request:
             raise BadInput("--temperature and --top-p are for VideoLLaMA 3; leave them out.")
         if self.dataset == "demo" and str(self.captioner) != DEMO["captioner"]:
             raise BadInput("--dataset demo writes its own captions; leave --captioner out.")
+        percent, epsilon = self.top_percent, self.words.epsilon
+        require(0 < percent <= 100, f"--top-percent {percent:g} is not above 0 and at most 100.")
+        require(0 < epsilon < math.inf, f"--epsilon {epsilon:g} is not a number above 0.")
+        require(self.words.min_count > 0, f"--min-count {self.words.min_count} is not 1 or more.")
         require(
-            0 < self.top_percent <= 100,
-            f"--top-percent {self.top_percent:g} is not above 0 and at most 100.",
+            0 <= self.val_fraction < 1,
+            f"--val-fraction {self.val_fraction:g} is not from 0 to below 1.",
         )
 
     def _check_work(self) -> None:

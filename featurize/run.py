@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurize import engines, mistakes, plan, request
+from featurize import class_captions, engines, mistakes, plan, request
 from featurize.feature_files import LAYOUTS
 from featurize.job import Job
 from featurize.pack import class_texts, pack
@@ -154,6 +154,15 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     add("--temperature", type=float, metavar="T", help="sample captions (default: greedy)")
     add("--top-p", type=float, metavar="P", help="sample captions from the likeliest tokens")
     add("--top-percent", type=float, metavar="X", help="of a class's words (default: 10)")
+    add("--epsilon", type=float, metavar="E", help="of the words' scores (default: 1e-6)")
+    add("--min-count", type=int, metavar="N", help="how often a class says a word (default: 1)")
+    add("--stop-words", metavar="FILE|english", help="words of no class caption (default: none)")
+    add(
+        "--val-fraction",
+        type=float,
+        metavar="V",
+        help="set train videos aside: no words are taken from them, and runs take them as val",
+    )
     add("--caption-spans", type=int, help="captions a video; default: 16 in lists")
     add("--no-resume", dest="resume", action="store_false", help="make pieces anew")
     add("--dry-run", action="store_true", help="counts, bytes and estimated time")
@@ -162,6 +171,11 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     if any((flags[name] or "").startswith("release:") for name in ("vision", "captioner")):
         print("release:DIR is called published:DIR now; the old name is taken too", file=sys.stderr)
     flags["weights"] = request.local_weights(flags["weights"])
+    rules = {n: flags.pop(n) for n in ("epsilon", "min_count")}
+    rules = {name: value for name, value in rules.items() if value is not None}
+    if (stop := flags.pop("stop_words")) is not None:
+        rules["stop_words"], rules["stop_list"] = class_captions.stop_words(stop)
+    flags["words"] = class_captions.Rules(**rules)
     return Request.of(**flags)
 
 

@@ -17,13 +17,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from semvad_jax import checkpoint, evaluate, metrics, run, statistics
+from semvad_jax import checkpoint, evaluate, metrics, run, seeds, statistics
+from semvad_jax.data import judged as judged_videos
 from semvad_jax.files import BadInput
 from semvad_jax.report import findings
 from semvad_jax.report.summary import NOTES, mean_and_sd, points
 from semvad_jax.report.tables import plain_console
 from semvad_jax.statistics import Interval, VideoScores
 from semvad_jax.store import Store, Video
+from semvad_jax.store.locate import open_store
 
 SIGNIFICANT = 0.05  # p of Welch's test, beside 95 % intervals
 
@@ -90,6 +92,29 @@ def compare(run_a: Path, run_b: Path) -> None:
     selection = "test" if "reload_best" in protocols else "last"
     a, b = judged(run_a, selection), judged(run_b, selection)
     _print(plain_console(), a, b, selection, differences(a, b))
+
+
+def captions_exchanged(path: Path, data: str) -> None:
+    """Prints what a run loses, or gains, where other captions of its test videos are given to it:
+    its last weights on the store at `data` beside those on its own, on the videos of both.
+
+    Raises BadInput where it has no test video of its own there.
+    """
+    cfg, frozen, meta = checkpoint.read(path)
+    own, other = run.own_store(path, cfg, meta), open_store(data)
+    params, _ = checkpoint.last_weights(path, cfg, meta)
+    there = {other.videos[i].video for i in judged_videos(other)}
+    here = {own.videos[i].video for i in judged_videos(own)}
+    if not there & here:
+        raise BadInput(f"{data} has none of the test videos of {own.path}; give captions of these")
+    sides = []
+    for features, captions in ((own, "its own captions"), (other, f"those of {data}")):
+        videos = [i for i in judged_videos(features) if features.videos[i].video in there & here]
+        scores = seeds.score_videos(cfg, frozen, params, features, videos)
+        name = f"{path} with {captions}"
+        sides.append(Judged(name, features, videos, meta.pairs, scores, cfg.eval.metric))
+    selection = "test" if cfg.train.protocol == "reload_best" else "last"
+    _print(plain_console(), *sides, selection, differences(*sides))
 
 
 def judged(path: Path, selection: str) -> Judged:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semvad_jax.files import BadInput, read_json, require
+from semvad_jax.store import val
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
@@ -197,6 +198,13 @@ def resolve(cfg: Config, store: Any) -> Config:
                 f"for {_show(asked)}; "
                 "give the store that the run was trained on, or train a new run"
             )
+    left_out = val.recorded(store.info["producers"])
+    if left_out is not None and left_out[0] != cfg.data.val_fraction:
+        note(
+            f"the class captions of {store.path} leave out {left_out[0]:g} of the train videos; "
+            f"these are val, in place of data.val_fraction={cfg.data.val_fraction:g}"
+        )
+        of_store["val_fraction"] = left_out[0]
     if isinstance(cfg.eval.crop, int) and not any(v.crops > cfg.eval.crop for v in store.videos):
         cfg = dataclasses.replace(cfg, eval=dataclasses.replace(cfg.eval, crop=0))
     return dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, **of_store))
@@ -400,7 +408,8 @@ def _check(cfg: Config) -> None:
             f"loss.sigma_decay {cfg.loss.sigma_decay} must be in [0, 1]",
         ),
     ]
-    positive = ("model.dim", "model.length", "model.layers", "train.batch", "train.epochs")
+    rules.append((m.layers is UNSET or m.layers >= 0, f"model.layers {m.layers} is below 0"))
+    positive = ("model.dim", "model.length", "train.batch", "train.epochs")
     for name in (*positive, "loss.pick_every"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))

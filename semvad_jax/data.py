@@ -15,6 +15,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.models.class_text import crop_tower
 from semvad_jax.store import Store
 from semvad_jax.store.format import truth_known
+from semvad_jax.store.val import recorded, set_aside
 from semvad_jax.types import Batch, Frozen, TrainData, Windows
 
 ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
@@ -23,19 +24,17 @@ ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its
 def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
     """Indices of the train and val videos and of the test videos that are judged (`judged`; there
     may be none); val is a share of each first label's train videos
-    (`data.val_fraction`).
+    (`data.val_fraction`), or what the store's class captions left out (`store/val.py`).
     """
     train, test = readable(store, "train"), judged(store)
     if not train:
         raise BadInput(f"the store at {store.path} has no train videos; a run needs some")
-    rng = np.random.default_rng(cfg.data.val_seed)
-    val: set[int] = set()
-    for name in store.classes:
-        group = [i for i in train if store.videos[i].labels[0] == name]
-        val |= {
-            group[j]
-            for j in rng.permutation(len(group))[: round(cfg.data.val_fraction * len(group))]
-        }
+    if (left_out := recorded(store.info["producers"])) is not None:
+        val = {i for i in train if store.videos[i].video in left_out[1]}
+    else:
+        labels = [store.videos[i].labels[0] for i in train]
+        places = set_aside(labels, store.classes, cfg.data.val_fraction, cfg.data.val_seed)
+        val = {train[place] for place in places}
     return [i for i in train if i not in val], sorted(val), test
 
 
@@ -148,17 +147,30 @@ def steps_per_epoch(cfg: Config, data: TrainData) -> int:
     """Balanced: what the smaller class fills, the rest dropped. Mixed: all rows, the last batch
     ragged.
     """
+    return _steps(cfg, len(data.normal), len(data.abnormal), data.visual.shape[0])
+
+
+def _steps(cfg: Config, normal: int, abnormal: int, rows: int) -> int:
     if cfg.train.batching == "mixed":
-        return -(-data.visual.shape[0] // cfg.train.batch)
+        return -(-rows // cfg.train.batch)
     half = cfg.train.batch // 2
-    smaller = min(len(data.normal), len(data.abnormal))
+    smaller = min(normal, abnormal)
     if smaller < half:
         raise BadInput(
             f"a balanced batch takes {half} normal and {half} abnormal train rows, but the store "
-            f"has {len(data.normal)} and {len(data.abnormal)}; "
+            f"has {normal} and {abnormal}; "
             f"lower train.batch to at most {2 * smaller}"
         )
     return smaller // half
+
+
+def run_steps(cfg: Config, store: Store) -> int:
+    """The steps of a run on a store, without its arrays. Raises BadInput as `steps_per_epoch`."""
+    train, _, _ = split(cfg, store)
+    videos = [store.videos[i] for i in train]
+    normal = sum(v.crops for v in videos if store.classes[0] in v.labels)
+    rows = sum(v.crops for v in videos)
+    return cfg.train.epochs * _steps(cfg, normal, rows - normal, rows)
 
 
 def batch_rows(

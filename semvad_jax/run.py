@@ -276,24 +276,27 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-def evaluate(run: Path, data: str | None, class_map: Path | None = None) -> None:
+def evaluate(
+    run: Path, data: str | None, class_map: Path | None = None, other_captioner: bool = False
+) -> None:
     """Judges RUN's checkpoint on its own store, or on `data`: RUN/eval.json.
 
-    Other classes, or a class map: see report/transfer.py. Raises BadInput for other producers, and
-    without `data` for another store in the same place.
+    Other classes, or a class map: see report/transfer.py. With `other_captioner` the store's
+    captions may be by another model than those that RUN was trained on (Table 8's reading). Raises
+    BadInput for other producers, and without `data` for another store in the same place.
     """
     with locked(run):
-        _evaluate(run, data, class_map)
+        _evaluate(run, data, class_map, other_captioner)
 
 
-def _evaluate(run: Path, data: str | None, class_map: Path | None) -> None:
+def _evaluate(run: Path, data: str | None, class_map: Path | None, other_captioner: bool) -> None:
     features = None
     if data is not None:
         cfg, frozen, meta = checkpoint.read(run)
         features = open_store(data)
         detection.check_store(cfg, features)
-        detection.check_producers(run, meta.producers, features)
-        if class_map or features.classes != cfg.data.classes:
+        detection.check_producers(run, meta.producers, features, other_captioner)
+        if class_map or other_captioner or features.classes != cfg.data.classes:
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
         if _other_files(run, meta, features.info["sha256"]):
             plain_console().print(f"judged on {features.path}, which {run} was not trained on")
@@ -316,7 +319,7 @@ def restore(
 ) -> tuple[seeds.Program, TrainState, Meta, dict[str, float]]:
     """RUN's last state, its program on its own store or another, its meta and its clock."""
     cfg, _, meta = checkpoint.read(run)
-    features = features or _own_store(run, cfg, meta)
+    features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta))
     with checkpoint.Checkpoints(run) as saved:
@@ -462,7 +465,7 @@ def _other_files(run: Path, meta: Meta, found: Mapping[str, str]) -> str:
     return ", ".join(n for n in names if meta.store_sha256.get(n) != found.get(n))
 
 
-def _own_store(run: Path, cfg: Config, meta: Meta) -> store.Store:
+def own_store(run: Path, cfg: Config, meta: Meta) -> store.Store:
     """The store that RUN was trained on. Its path stands in RUN, which may be somebody else's: it
     is told before anything is opened, and only a folder is.
 

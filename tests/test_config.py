@@ -67,8 +67,9 @@ def test_json_both_ways(name):
         ("train.epochs=1.5", "config field train.epochs cannot be '1.5': it takes a whole number"),
         ("model.qkv=1", "config field model.qkv cannot be '1': it takes true or false"),
         (
-            "model.residual=both",
-            "config field model.residual cannot be 'both': it takes 'visual' or 'caption'",
+            "model.residual=neither",
+            "config field model.residual cannot be 'neither': it takes 'visual' or 'caption' or "
+            "'both' or 'gated'",
         ),
         (
             "train.milestones=1,b",

@@ -9,7 +9,7 @@ from semvad_jax.studies.study import HEADLINE, Figure, Row, Study
 
 QKK = {
     "ucf/auc": Figure(87.21, 0.462),
-    "ucf/map": Figure(8.1, 1.19),
+    "ucf/map": Figure(8.13),
     "xd/ap": Figure(84.66, 1.26),
     "xd/map": Figure(31.15, 1.29),
 }
@@ -27,5 +27,6 @@ study = Study(
         Row("semvad", "QKK", ("model.name=semvad", "model.qkv=false"), QKK),
         Row("qkv", "QKV", ("model.name=semvad", "model.qkv=true"), QKV),
     ),
-    note="The paper's figures of QKK are those of its Tables 2 and 3.",
+    note="The paper's figures of QKK are those of its Tables 2 and 3, but for UCF-Crime's mAP, 8.1 "
+    "there.",
 )

@@ -104,11 +104,15 @@ def check_store(cfg: Config, store: Store) -> None:
             )
 
 
-def check_producers(run: Path, producers: Mapping[str, Any], store: Store) -> None:
+def check_producers(
+    run: Path, producers: Mapping[str, Any], store: Store, other_captioner: bool = False
+) -> None:
     """Raises BadInput where the store's features were made by other producers than `producers`,
-    those that RUN was trained on.
+    those that RUN was trained on; its captions may be by another, where that is asked for.
     """
     for stage in PRODUCERS:
+        if stage == "captions" and other_captioner:
+            continue
         trained_on = producers.get(stage) or {}
         in_store = store.info["producers"].get(stage) or {}
         for setting in dict.fromkeys([*trained_on, *in_store]):

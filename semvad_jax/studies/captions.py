@@ -7,6 +7,7 @@ of other moments and other videos, see cosines.py. Text encoders are handed in b
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from rich.console import Console
@@ -127,7 +128,7 @@ def run(
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The paper's pairs; [] where nobody has put them there. Raises BadInput for another form."""
+    """The paper's pairs. Raises BadInput for another form."""
     refusal = (
         'is no JSON of "source" and "pairs", a list of {"caption", "human", "paper"}; correct it'
     )
@@ -177,16 +178,16 @@ def tell(study: CaptionMatch, result: Result, home: Path) -> None:
 
 def _print_pairs(console: Console, study: CaptionMatch, result: Result) -> None:
     if not result.pairs:
-        console.print(
-            f"\nThe paper's own caption pairs (A.2, A.3) are missing: {study.pairs} is empty and "
-            "tells how to fill it."
-        )
-        return
+        return  # a result from before the pairs were there
     console.print("\nThe paper's own caption pairs (A.2, A.3), cosine by encoder")
     pairs = table("caption, human sentence", *result.pairs[0].cosine, "the paper", fold=True)
     for pair in result.pairs:
         ours = [f"{cosine:.3f}" for cosine in pair.cosine.values()]
         pairs.add_row(f"{pair.caption}\n{pair.human}", *ours, f"{pair.paper:g}")
+    means = [f"{fmean(p.cosine[e] for p in result.pairs):.3f}" for e in result.pairs[0].cosine]
+    printed = fmean(pair.paper for pair in result.pairs)
+    pairs.add_row(f"mean of these {len(result.pairs)}", *means, f"{printed:.2f}")
+    pairs.add_row("mean of 26 videos", *["–"] * len(means), f"{study.paper:.2f}")
     console.print(pairs)
 
 

@@ -5,7 +5,8 @@ Our metrics are fractions in [0, 1]; the paper's figures are per cent, as printe
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     selected_by: str | None = None  # the head that val and test select weights by
     sd_from: dict[str, dict[str, float]] | None = None  # by selection, see `variance_split`
     classes: str | None = None  # of a transfer: which classes were judged
+    paper_pairs: dict[str, float] | None = None  # of crossed seeds, per cent
+    explored: str | None = None  # of σ-greedy: the share of steps
 
 
 class StudyFile(msgspec.Struct, frozen=True):
@@ -72,6 +75,7 @@ class StudyFile(msgspec.Struct, frozen=True):
     by_label: bool = False  # one table for all stores
     each_seed: bool = False
     note: str = ""
+    apart: list[str] = []  # settings in which rows differ, beyond what they say
 
 
 def write_numbers(path: Path, numbers: StudyFile) -> None:
@@ -102,6 +106,7 @@ def numbers(study: Study, name: str, options: Options, results: Sequence[Result]
         by_label=study.by_label,
         each_seed=study.each_seed,
         note=study.note,
+        apart=[text for group in groups(study, results) for text in settings_apart(group)],
     )
 
 
@@ -171,7 +176,51 @@ def _line(study: Study, row: Row, result: Result | None, group: Sequence[Result]
         selected_by=None if study.transfer else result.cfg.eval.select_head,
         sd_from=parts or None,
         classes=result.classes or None,
+        paper_pairs=dict(result.row.paper_pairs) or None,
+        explored=explored(result),
     )
+
+
+def mean_sigma(decay: float, steps: int) -> float:
+    """The mean of decay^t over t = 0 … steps − 1: the expected share of steps that explore."""
+    return 1.0 if decay == 1 else (1 - decay**steps) / (steps * (1 - decay))
+
+
+def explored(result: Result) -> str | None:
+    """What share of a σ-greedy run's steps ranked snippets by distance; None for other runs."""
+    loss, steps = result.cfg.loss, result.summary.steps
+    if not loss.sigma_greedy:
+        return None
+    share = 100 * mean_sigma(loss.sigma_decay, steps)
+    return (
+        f"{result.row.label}: σ falls by {loss.sigma_decay:.4g} a step, so that {share:.0f} % of "
+        f"its {steps:,} steps explore"
+    )
+
+
+def settings_apart(group: Sequence[Result]) -> list[str]:
+    """A sentence for each two lines of a store, one after the other, whose runs differ in settings
+    that both models have and neither line names.
+    """
+    sentences = []
+    for one, other in pairwise(group):
+        if one.label != other.label:
+            continue
+        overrides = (*(one.row.overrides or ()), *(other.row.overrides or ()))
+        named = {text.partition("=")[0] for text in overrides} | {"loss.sigma_decay"}
+        settings, others = asdict(one.cfg), asdict(other.cfg)
+        apart = [
+            f"{section}.{name} {value} and {others[section][name]}"
+            for section in ("model", "loss", "train", "eval")
+            for name, value in settings[section].items()
+            if f"{section}.{name}" not in named
+            and None not in (value, others[section][name])
+            and value != others[section][name]
+        ]
+        if apart:
+            lines = f"{one.row.label} and {other.row.label}"
+            sentences.append(f"{lines} also differ in {', '.join(apart)}.")
+    return sentences
 
 
 def _measured(study: Study, spread: Spread) -> Measured:

@@ -38,7 +38,14 @@ NO_TIMES = (
     "The stages' times belong to the machine that they were taken on: this study prints its own."
 )
 OF_A_STUDY = re.compile(r"-[0-9a-f]{12}$")  # how the name of a study's run ends
-COLUMNS = {"auc": "AUC", "ap": "AP", "map": "mAP, public rules", "map_clean": "mAP, clean"}
+COLUMNS = {
+    "auc": "AUC",
+    "ap": "AP",
+    "ap_trapezoid": "AP, trapezoid",
+    "auc_abnormal": "AUC within anomalous videos",
+    "map": "mAP, public rules",
+    "map_clean": "mAP, clean",
+}
 STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
 
 
@@ -108,6 +115,7 @@ def _trained(study: StudyFile) -> Iterator[str]:
         )
         yield f"**{', '.join(stores)}**"
         yield from _group(study, group)
+    yield from study.apart
     if study.note:
         yield study.note
 
@@ -122,6 +130,7 @@ def _group(study: StudyFile, group: Sequence[Line]) -> Iterator[str]:
     names = [MetricName.parse(text) for line in ours for text in line.metrics or ()]
     for metric in dict.fromkeys(name.metric for name in names):
         yield from _metric(group, metric)
+    yield from filter(None, [line.explored for line in ours])
     classes = dict.fromkeys(line.classes for line in ours if line.classes)
     yield from classes
     heads = dict.fromkeys(line.selected_by for line in ours if line.selected_by)
@@ -203,6 +212,27 @@ def _grid(line: Line, sd_from: Mapping[str, Mapping[str, float]]) -> Iterator[st
             for seed, values in zip(weight_seeds, grid, strict=True)
         ]
         yield _table(["weight seed ╲ data seed", *map(str, data_seeds)], rows)
+    if line.paper_pairs:
+        place = {
+            f"{w}, {d}": k
+            for k, (w, d) in enumerate(
+                zip(line.weight_seeds or (), line.data_seeds or (), strict=True)
+            )
+        }
+        star = "\\*" if line.inputs_not_the_papers else ""
+        rows = [
+            [
+                pair,
+                *(
+                    f"{100 * v.values[place[pair]]:.2f}" if pair in place else "–"
+                    for v in _first_metric(line).values()
+                ),
+                f"{figure:.2f}{star}",
+            ]
+            for pair, figure in line.paper_pairs.items()
+        ]
+        names = [_note(name.selection) for name in _first_metric(line)]
+        yield _table(["the paper's cells: weight seed, data seed", *names, "the paper"], rows)
     parts = next(iter(sd_from.values()))
     rows = [[part, *(f"{100 * split[part]:.2f}" for split in sd_from.values())] for part in parts]
     yield _table(["SD that comes from, points", *(_note(s) for s in sd_from)], rows)

@@ -21,9 +21,9 @@ HEADLINE = "headline"  # AUC or AP, whichever the data set is judged by
 
 @dataclass(frozen=True)
 class Figure:
-    """What the paper prints, in per cent."""
+    """What the paper prints, in per cent; of a system that it quotes, one run's figure alone."""
 
-    mean: float
+    mean: float | None = None
     sd: float | None = None
     best: float | None = None
 
@@ -40,6 +40,9 @@ class Row:
     label: str  # in print
     overrides: tuple[str, ...] | None = None  # section.field=value
     paper: Mapping[str, Figure] = field(default_factory=dict)
+    # of crossed seeds: {"weight seed, data seed": what the paper prints, in per cent}
+    paper_pairs: Mapping[str, float] = field(default_factory=dict)
+    sigma_to_length: bool = False  # σ falls over the run as it does over the paper's 1,125 steps
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Study:
     metrics: tuple[str, ...] = (HEADLINE,)
     each_seed: bool = False  # every seed's own metric too, as a table and as a drawing
     cross_seeds: bool = False  # every weight seed with every data seed, and each one's part
+    data_seed: int | None = None  # of every weight seed, where --data-seeds does not name others
     transfer: bool = False  # trained on one store, judged on each other
     data: Mapping[str, str] = field(default_factory=lambda: {"demo": "demo"})  # label → store
     by_label: bool = False  # the stores are what is compared: one table for all of them

@@ -12,12 +12,14 @@ from semvad_jax.report.summary import NOTES, mean_and_sd, points
 from semvad_jax.report.tables import plain_console, table
 from semvad_jax.statistics import variance_split
 from semvad_jax.studies.numbers import (
+    explored,
     grids,
     lines,
     numbers,
     optimism,
     paper_figure,
     seed_interval,
+    settings_apart,
     write_numbers,
 )
 from semvad_jax.studies.study import HEADLINE, Figure, Options, Study
@@ -26,7 +28,13 @@ from semvad_jax.studies.trained import Result, groups
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEADINGS = {"auc": "frame AUC", "ap": "frame AP", "map": "average mAP, public rules"}
+HEADINGS = {
+    "auc": "frame AUC",
+    "ap": "frame AP",
+    "ap_trapezoid": "frame AP, trapezoid",
+    "auc_abnormal": "frame AUC within anomalous videos",
+    "map": "average mAP, public rules",
+}
 
 
 def tell(study: Study, name: str, results: Sequence[Result], options: Options) -> None:
@@ -51,6 +59,9 @@ def tell(study: Study, name: str, results: Sequence[Result], options: Options) -
         for metric in study.metrics:
             _print_metric(console, study, group, metric)
         _print_selection(console, study, group)
+        sentences = [*map(explored, group), *settings_apart(group)]
+        for sentence in filter(None, sentences):
+            console.print(sentence)
         _print_differences(console, group)
     if study.note:
         console.print(study.note)
@@ -141,11 +152,28 @@ def _print_grid(console: Console, study: Study, result: Result) -> None:
             grid.add_row(str(seed), *(f"{100 * value:.2f}" for value in line))
         console.print(grid)
         splits[selection] = variance_split(values)
+    _print_paper_pairs(console, study, result)
     console.print("\nSD that comes from, points")
     parts = table("", *(NOTES[s].replace(", ", ",\n") for s in splits))
     for part in next(iter(splits.values())):
         parts.add_row(part, *(f"{100 * split[part]:.2f}" for split in splits.values()))
     console.print(parts)
+
+
+def _print_paper_pairs(console: Console, study: Study, result: Result) -> None:
+    """The pairs of seeds that the paper prints a figure of, ours beside it."""
+    if not result.row.paper_pairs:
+        return
+    shown = {s: spread.values for s in NOTES if (spread := result.spread(s, HEADLINE))}
+    pairs = zip(result.summary.weight_seeds, result.summary.data_seeds, strict=True)
+    place = {f"{weights}, {order}": k for k, (weights, order) in enumerate(pairs)}
+    beside = table("weight seed, data seed", *(NOTES[s] for s in shown), "the paper")
+    star = "*" if result.others else ""
+    for pair, figure in result.row.paper_pairs.items():
+        cells = [f"{100 * v[place[pair]]:.2f}" if pair in place else "–" for v in shown.values()]
+        beside.add_row(pair, *cells, f"{figure:.2f}{star}")
+    console.print(f"\n{result.row.label}: the paper's cells")
+    console.print(beside)
 
 
 def _print_selection(console: Console, study: Study, group: Sequence[Result]) -> None:

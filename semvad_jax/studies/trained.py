@@ -5,6 +5,7 @@ and seeds) in one folder that all studies share: a study that was interrupted go
 stopped, and finished runs are only read, whichever study trained them.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,6 +16,7 @@ from semvad_jax import run as runs
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
 from semvad_jax.files import BadInput, require
+from semvad_jax.losses import GREEDY_DECAY
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, transfer
 from semvad_jax.report.findings import Spread
@@ -25,12 +27,15 @@ from semvad_jax.store import flags as store_flags
 from semvad_jax.store.locate import open_store
 from semvad_jax.studies.study import HEADLINE, Options, Row, Study, named_stores, settings
 
+PAPER_STEPS = 1125  # 9 epochs of 125 steps on UCF-Crime
 FINE = "map"  # metrics that begin so are the class head's
 PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py
     "vision": ("clip-vit-b16", "published"),
     "captioner": ("videollama3-7b", "published"),
     "text": ("clip-vit-l14", "clip-vit-b16"),
 }
+# SHA-256 of its system and user prompt (§3.2, A.1), a line feed between them
+PROMPTS = "dedacd89cbd53c8c644014c3024400deac57a5241dafda7b46f5453e7ec7de6b"
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,18 @@ def plan(study: Study, options: Options) -> list[Planned]:
             if row.overrides is None:
                 continue
             cfg = settings(row.overrides, label, features, options.base, options.overrides)
+            if row.sigma_to_length:
+                cfg = _sigma_to_length(cfg, features)
             resolved = config.resolve(cfg, features)
             seeds = weight_seeds, data_seeds
             planned.append(Planned(label, row, features, cfg, resolved, *seeds))
     return planned
+
+
+def _sigma_to_length(cfg: Config, features: Store) -> Config:
+    """The settings with a σ that ends the run where 0.99 a step ends the paper's."""
+    decay = GREEDY_DECAY ** (PAPER_STEPS / data.run_steps(cfg, features))
+    return replace(cfg, loss=replace(cfg.loss, sigma_decay=round(decay, 6)))
 
 
 def seed_pairs(study: Study, options: Options) -> tuple[list[int], list[int]]:
@@ -269,4 +282,10 @@ def differing(features: Store, captioner: str | None = None) -> tuple[str, ...]:
     for producer, accepted in producers.items():
         if flags.get(producer) not in accepted:
             others.append(f"{producer} {flags.get(producer, 'unknown')}")
+    made = features.info["producers"].get("captions")
+    prompts = made.get("prompts") if isinstance(made, Mapping) else None
+    if isinstance(prompts, Mapping):
+        text = f"{prompts.get('system')}\n{prompts.get('user')}"
+        if hashlib.sha256(text.encode()).hexdigest() != PROMPTS:
+            others.append("other prompts")
     return tuple(others)
