@@ -28,6 +28,7 @@ from semvad_jax.files import BadInput, locked, printable
 
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
+    from semvad_jax.studies.folds import CrossValidation
     from semvad_jax.studies.runtime import Runtime
     from semvad_jax.studies.study import Options, Study
 
@@ -103,6 +104,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="--eval --data STORE: its captions are by another model, in place of the run's own",
     )
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
+    add("--folds", metavar="K", type=int, help="--study preset: of its cross-validation")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     add("--results", metavar="DIR", type=Path, help="print what DIR's runs found, as Markdown")
     args = parser.parse_args(argv)
@@ -132,6 +134,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--detect needs --out DIR")
     if args.class_map and not (args.study or args.restore and args.eval and args.data):
         parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
+    if args.folds is not None and (not args.study or args.folds < 2):
+        parser.error("--folds K is for a study by cross-validation, such as preset; 2 or more")
     if args.other_captioner and not (args.restore and args.eval and args.data):
         parser.error("--other-captioner needs --restore RUN --eval --data STORE")
     if args.threshold is not None and not args.detect:
@@ -250,12 +254,15 @@ def study(args: argparse.Namespace) -> None:
     """--study: a table or figure of the paper."""
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.find import find_study
+    from semvad_jax.studies.folds import CrossValidation
     from semvad_jax.studies.study import OUT, Study
 
     asked, name = find_study(args.study), Path(args.study).stem
     home = (args.out or OUT) / name
     if isinstance(asked, Study):
         _train_rows(args, asked, name)
+    elif isinstance(asked, CrossValidation):
+        _cross_validate(args, asked, name)
     elif isinstance(asked, CaptionMatch):
         _match_captions(args, asked, name, home)
     else:
@@ -265,7 +272,7 @@ def study(args: argparse.Namespace) -> None:
 def _train_rows(args: argparse.Namespace, study: "Study", name: str) -> None:
     from semvad_jax.studies import table, trained
 
-    _without(args, "reads finished stores", "weights")
+    _without(args, "reads finished stores", "weights", "folds")
     if args.model:
         study = _of_model(args, study)
     options = study_options(args, study)
@@ -304,11 +311,24 @@ def study_options(args: argparse.Namespace, study: "Study") -> "Options":
     )
 
 
+def _cross_validate(args: argparse.Namespace, study: "CrossValidation", name: str) -> None:
+    from semvad_jax.studies import folds
+    from semvad_jax.studies.study import OUT
+
+    useless = ("model", "config", "set", "class_map", "weights", "seeds", "data_seeds")
+    _without(args, "is a cross-validation", *useless, "seed_chunk")
+    out, count = args.out or OUT, args.vmap_seeds or study.seeds
+    asked = study.folds if args.folds is None else args.folds
+    folds.tell(folds.run(study, name, args.data or [], asked, count, out), out)
+
+
 def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, home: Path) -> None:
     from featurize import producers, request
     from semvad_jax.studies import captions
 
-    _without(args, "trains nothing", "model", "config", "set", "class_map", "resume", *SEEDS)
+    _without(
+        args, "trains nothing", "folds", "model", "config", "set", "class_map", "resume", *SEEDS
+    )
     encoders = producers.encoders(request.local_weights(args.weights))
     captions.tell(study, captions.run(study, name, args.data or [], encoders), home)
 
@@ -316,7 +336,9 @@ def _match_captions(args: argparse.Namespace, study: "CaptionMatch", name: str, 
 def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Path) -> None:
     from semvad_jax.studies import runtime, timing
 
-    _without(args, "times one seed with fresh weights", "model", "class_map", "resume", *SEEDS)
+    _without(
+        args, "times one seed with fresh weights", "folds", "model", "class_map", "resume", *SEEDS
+    )
     plan = runtime.plan(args.data or [], args.config, args.set)
 
     from featurize import request

@@ -62,6 +62,8 @@ class FeatureFiles:
         )
         shapes = {path: _shape(path) for name in names for path in self._files[name].values()}
         self._most = max(len(self._files[name]) for name in names)
+        for name in names:
+            self._crops(name)
         self.layout = _layout(folder, shapes, layout)
         self._require_one_width(shapes)
         paths = sorted(shapes)

@@ -77,6 +77,31 @@ def test_frame_metrics_equal_sklearn_on_repeated_frames(scored):
     assert found[name("max/auc")] == best
 
 
+def test_auc_within_anomalous_videos_is_sklearns_on_their_frames(scored):
+    _, store, _, _, videos, scores = scored
+    truth = evaluate.frame_truth(store, videos)
+    found = evaluate.further_frame_metrics(scores, truth, "test")
+    labels, points = [], []
+    for place, i in enumerate(videos):
+        video = store.videos[i]
+        if video.intervals:
+            marked = np.zeros(video.frames, bool)
+            for _, start, end in video.intervals:
+                marked[start:end] = True
+            labels.append(marked)
+            points.append(np.repeat(scores.binary[place], np.diff(video.frame_edges)))
+    assert 0 < len(labels) < len(videos)
+    expected = roc_auc_score(np.concatenate(labels), np.concatenate(points))
+    assert found[name("binary/auc_abnormal")] == pytest.approx(expected, abs=1e-12)
+    heads = [found[name(f"{head}/auc_abnormal")] for head in ("binary", "class")]
+    assert found[name("max/auc_abnormal")] == max(heads)
+    assert {n.metric for n in found} == {"auc_abnormal", "ap_trapezoid"}
+    whole = dataclasses.replace(truth, positive=np.where(truth.of_abnormal, truth.frames, 0))
+    assert {n.metric for n in evaluate.further_frame_metrics(scores, whole, "test")} == {
+        "ap_trapezoid"
+    }
+
+
 def test_a_crop_mean_is_the_mean_of_the_crops_scores(tmp_path):
     store = make_store(tmp_path / "store", crops=2, lengths=(5, 20), train=4, test=4)
     found = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from semvad_jax import metrics
 
@@ -325,3 +325,26 @@ def test_detection_at_the_size_of_xd_takes_less_than_two_seconds():
     began = time.process_time()
     metrics.detection_map(scores, truth, IOUS)
     assert time.process_time() - began < 2
+
+
+def test_the_trapezoid_is_sklearns_area_under_its_curve():
+    """What RTFM's, UR-DMU's, PEL4VAD's and CLIP-TSA's programs publish: auc(recall, precision)."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores = rng.integers(0, 6 if seed % 2 else 10**6, 60) / 7
+        frames = rng.integers(0, 20, 60)
+        positive = rng.integers(0, frames + 1)
+        labels = np.concatenate([np.arange(n) < p for n, p in zip(frames, positive, strict=True)])
+        precision, recall, _ = precision_recall_curve(labels, np.repeat(scores, frames))
+        found = metrics.frame_ap_trapezoid(scores, positive, frames)
+        assert found == pytest.approx(auc(recall, precision), abs=1e-12)
+
+
+def test_the_two_aps_by_hand():
+    # descending: precision 1 at recall 1/2, then 1/2 and 2/3 at recall 1
+    scores, positive, frames = [3, 2, 1], [1, 0, 1], [1, 1, 1]
+    assert metrics.frame_ap(scores, positive, frames) == pytest.approx((1 + 2 / 3) / 2)
+    by_hand = 0.5 * 1 + 0.5 * (1 / 2 + 2 / 3) / 2
+    assert metrics.frame_ap_trapezoid(scores, positive, frames) == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match="needs positive frames"):
+        metrics.frame_ap_trapezoid([1, 2], [0, 0], [1, 1])

@@ -14,6 +14,7 @@ PAPER_UCF = {
     "model.dropout": 0.0,
     "model.input_norm": False,
     "model.captions_raw": False,
+    "model.shortcut": False,
     "model.attention": True,
     "model.mixer": True,
     "model.qkv": False,

@@ -81,6 +81,19 @@ def adapter(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear | None:
     return None if inputs in (0, outputs) else Linear(inputs, outputs, rngs)
 
 
+class Scorer(nnx.Module):
+    """The plainest scorer of a snippet: hidden values, ReLU, dropout in training, one logit."""
+
+    def __init__(self, inputs: int, hidden: int, dropout: float, rngs: nnx.Rngs):
+        self.hidden = Linear(inputs, hidden, rngs)
+        self.score = Linear(hidden, 1, rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: Float[Array, "... N"], key: jax.Array | None) -> Float[Array, "..."]:
+        hidden = jax.nn.relu(self.hidden(x))
+        return self.score(dropout(hidden, self.dropout, key))[..., 0]
+
+
 class LayerNorm(nnx.Module):
     def __init__(self, size: int):
         self.scale = nnx.Param(jnp.ones(size))

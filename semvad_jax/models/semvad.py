@@ -11,7 +11,7 @@ from semvad_jax.config import Config
 from semvad_jax.models import functions
 from semvad_jax.models.class_text import ClassHead, PromptedText, StaticText
 from semvad_jax.models.fusion import ConvMixer, CrossAttention
-from semvad_jax.models.layers import BinaryHead, Linear, dropout, scaled
+from semvad_jax.models.layers import BinaryHead, Linear, Scorer, dropout, scaled
 from semvad_jax.models.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -27,6 +27,7 @@ class SemVAD(nnx.Module):
         self.mixer = ConvMixer(m.dim, rngs) if m.mixer else None
         self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs)
         self.binary_head = BinaryHead(w, rngs)
+        self.shortcut = Scorer(d.feature_dim, m.dim, m.dropout, rngs) if m.shortcut else None
         self.class_text = PromptedText(cfg, rngs) if prompted else StaticText(cfg)
         self.text_proj = Linear(d.text_dim, w, rngs)
         self.class_head = ClassHead(w, rngs)
@@ -47,6 +48,8 @@ class SemVAD(nnx.Module):
             fused = jnp.concatenate([f, mixed], axis=-1)
         x = dropout(self.temporal(fused, batch.length), self.dropout, key)
         binary_logits = self.binary_head(x)
+        if self.shortcut is not None:
+            binary_logits = binary_logits + self.shortcut(visual, key)
         text = self.text_proj(self.class_text(frozen))
         return Outputs(
             binary_logits=binary_logits,

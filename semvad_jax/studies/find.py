@@ -6,11 +6,12 @@ from pathlib import Path
 from semvad_jax.config import CONFIGS
 from semvad_jax.files import BadInput
 from semvad_jax.studies.captions import CaptionMatch
+from semvad_jax.studies.folds import CrossValidation
 from semvad_jax.studies.runtime import Runtime
 from semvad_jax.studies.study import Study
 
 
-def find_study(name_or_path: str) -> Study | CaptionMatch | Runtime:
+def find_study(name_or_path: str) -> Study | CaptionMatch | CrossValidation | Runtime:
     """What configs/studies/NAME.py, or a file at a path, calls `study`.
 
     Raises BadInput where there is no such file, and where it has no study, or one of other fields.
@@ -25,6 +26,7 @@ def find_study(name_or_path: str) -> Study | CaptionMatch | Runtime:
         study = runpy.run_path(str(path)).get("study")
     except TypeError as error:
         raise BadInput(f"{path}: {error}; semvad_jax/studies/study.py has the fields") from None
-    if not isinstance(study, Study | CaptionMatch | Runtime):
-        raise BadInput(f"{name_or_path} must define `study`, a Study, CaptionMatch or Runtime")
+    if not isinstance(study, Study | CaptionMatch | CrossValidation | Runtime):
+        kinds = "a Study, CaptionMatch, CrossValidation or Runtime"
+        raise BadInput(f"{name_or_path} must define `study`, {kinds}")
     return study

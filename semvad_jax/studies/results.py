@@ -20,7 +20,7 @@ from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report.summary import NOTES, Summary, mean_and_sd, points, read_summary
-from semvad_jax.studies import captions
+from semvad_jax.studies import captions, folds
 from semvad_jax.studies.numbers import Line, Measured, StudyFile, read_numbers
 from semvad_jax.studies.table import heading, papers
 from semvad_jax.studies.trained import last_evaluation
@@ -95,6 +95,8 @@ def _study(path: Path) -> Iterator[str]:
     contents = _contents(path)
     if "sentences" in contents:
         yield from _captions(captions.read_result(path))
+    elif "folds" in contents:
+        yield from _folds(folds.read_result(path))
     elif "together" in contents:
         yield f"### {contents['title']}"
         yield _code(f"python main.py --study {contents['study']}")
@@ -241,6 +243,15 @@ def _grid(line: Line, sd_from: Mapping[str, Mapping[str, float]]) -> Iterator[st
 def _first_metric(line: Line) -> dict[MetricName, Measured]:
     names = [MetricName.parse(text) for text in line.metrics or {}]
     return _of_metric(line, names[0].metric)
+
+
+def _folds(result: folds.Result) -> Iterator[str]:
+    yield f"### {result.title}"
+    yield _code(f"python main.py --study {result.study} --folds {result.folds}")
+    yield folds.heading(result)
+    yield _table(*folds.rows_of(result))
+    if result.note:
+        yield result.note
 
 
 def _captions(result: captions.Result) -> Iterator[str]:
