@@ -1,8 +1,9 @@
 """SemVAD's defaults per data set and preset.
 
 `paper`: the paper; where it is silent, the authors' public program. `release`: that program
-throughout, so that figures can be compared with what was made by it. A data set without a row of
-its own (demo, a folder of videos) trains as `ucf` does.
+throughout, so that figures can be compared with what was made by it. `best`: our own, chosen by
+cross-validation over train videos (configs/studies/preset.py). A data set without a row of its own
+(demo, a folder of videos) trains as `ucf` does.
 """
 
 PAPER_UCF = {
@@ -66,9 +67,17 @@ RELEASE = {
     "loss.sem_padding": True,
     "eval.select_head": "max",
 }
+BEST = {
+    "model.input_norm": True,
+    "model.residual": "both",
+    "model.dropout": 0.5,
+    "model.shortcut": True,
+}
 DEFAULTS = {
     ("ucf", "paper"): PAPER_UCF,
     ("xd", "paper"): PAPER_XD,
     ("ucf", "release"): PAPER_UCF | RELEASE,
     ("xd", "release"): PAPER_XD | RELEASE,
+    ("ucf", "best"): PAPER_UCF | BEST,
+    ("xd", "best"): PAPER_XD | BEST,
 }

@@ -15,6 +15,18 @@ from semvad_jax.models.layers import BinaryHead, Linear, Scorer, dropout, scaled
 from semvad_jax.models.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
+BRANCH = 2  # what a step's key is folded with
+
+
+def half_of_videos(logits: Float[Array, "B T"], key: jax.Array | None) -> Float[Array, "B T"]:
+    """In training the logits of every other video, at random, and 0 for the rest: what is added to
+    them must then be able to stand alone.
+    """
+    if key is None:
+        return logits
+    kept = jax.random.bernoulli(jax.random.fold_in(key, BRANCH), 0.5, (logits.shape[0], 1))
+    return jnp.where(kept, logits, 0)
+
 
 class SemVAD(nnx.Module):
     def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
@@ -27,7 +39,8 @@ class SemVAD(nnx.Module):
         self.mixer = ConvMixer(m.dim, rngs) if m.mixer else None
         self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs)
         self.binary_head = BinaryHead(w, rngs)
-        self.shortcut = Scorer(d.feature_dim, m.dim, m.dropout, rngs) if m.shortcut else None
+        inputs = d.feature_dim + d.caption_dim
+        self.shortcut = Scorer(inputs, m.dim, m.dropout, rngs) if m.shortcut else None
         self.class_text = PromptedText(cfg, rngs) if prompted else StaticText(cfg)
         self.text_proj = Linear(d.text_dim, w, rngs)
         self.class_head = ClassHead(w, rngs)
@@ -49,7 +62,9 @@ class SemVAD(nnx.Module):
         x = dropout(self.temporal(fused, batch.length), self.dropout, key)
         binary_logits = self.binary_head(x)
         if self.shortcut is not None:
-            binary_logits = binary_logits + self.shortcut(visual, key)
+            beside = jnp.concatenate([scaled(visual), scaled(captions)], axis=-1)
+            kept = half_of_videos(binary_logits, key)
+            binary_logits = kept + self.shortcut(beside, key)
         text = self.text_proj(self.class_text(frozen))
         return Outputs(
             binary_logits=binary_logits,

@@ -85,8 +85,8 @@ def _print_metric(console: Console, study: Study, group: Sequence[Result], metri
     """Our metric beside the paper's, a line a row; then the best seeds, and the optimism."""
     name, count = group[0].metric(metric), len(group[0].summary.weight_seeds)
     selections = [s for s in NOTES if any(r.spread(s, metric) for r in group)]
-    if not selections and study.transfer:
-        return  # a metric of the class head, and the class lists differ
+    if not selections:
+        return  # a metric that these runs do not have
     headings = [NOTES[s].replace(", ", ",\n") for s in selections]
     heads = list(dict.fromkeys(r.head_of(metric) for r in group))
     of = "pairs of seeds" if study.cross_seeds else "seeds"
