@@ -2,11 +2,21 @@
 
 import random
 import string
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from featurize.class_captions import caption, class_words, count_words, words
+from featurize.class_captions import (
+    Rules,
+    candidates,
+    caption,
+    class_words,
+    count_words,
+    stop_words,
+    words,
+)
+from semvad_jax.files import BadInput
 from tests.support.class_caption_oracle import Oracle
 
 CLASSES = ["Normal", "Fighting", "RoadAccidents"]
@@ -86,3 +96,39 @@ def test_words():
         "it",
         "is",
     ]
+
+
+def test_rare_words_come_first_unless_they_are_kept_back():
+    """One word 500 times and nineteen once, against three of the normal class."""
+    rare = [f"rare{i:02d}" for i in range(19)]
+    counts = [Counter(fight=3), Counter({"fight": 500} | dict.fromkeys(rare, 1))]
+
+    def first(**rules):
+        return [word for word, _ in candidates(counts, 1, 10, Rules(**rules))]
+
+    assert first() == ["rare00", "rare01"]
+    assert first(epsilon=1) == ["fight", "rare00"]
+    assert first(min_count=2) == ["fight"]
+    assert first(stop_words=frozenset(rare)) == ["fight"]
+
+
+def test_stop_words_come_from_a_file_or_from_scikit_learn(tmp_path):
+    (tmp_path / "list.txt").write_text("The, and\nFIGHT\n", encoding="utf-8")
+    words, name = stop_words(str(tmp_path / "list.txt"))
+    assert words == {"the", "and", "fight"} and name.startswith("the 3 stop words of list.txt")
+    english, name = stop_words("english")
+    assert {"the", "and"} < english and "scikit-learn" in name
+    with pytest.raises(BadInput, match="--stop-words nothing is no file; give one, or english"):
+        stop_words("nothing")
+    recorded = Rules(epsilon=1.0, min_count=3, stop_words=words, stop_list="a list").producer
+    assert (recorded["epsilon"], recorded["min_count"]) == (1.0, 3) and "a list" in recorded[
+        "words"
+    ]
+    # a store made by the defaults records what it did before there were rules
+    assert Rules().producer == {
+        "scores": "paper §3.2, eq. 1",
+        "epsilon": 1e-6,
+        "words": "lower-case runs of letters and digits, two or more; no stop words, no stemming",
+        "max_tokens": 77,
+        "captions": "train videos",
+    }

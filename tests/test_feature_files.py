@@ -11,7 +11,7 @@ from featurize.caption_files import FileCaptions
 from featurize.feature_files import FeatureFiles
 from featurize.pack import _in_the_middle
 from featurize.sources import Entry, UnreadableVideo
-from semvad_jax import evaluate, store
+from semvad_jax import config, data, evaluate, store
 from semvad_jax.files import BadInput
 from semvad_jax.store import tfds
 
@@ -346,3 +346,31 @@ def test_a_file_may_lack_a_split_and_no_video_of_another(tmp_path):
     third = Entry("c", "test", ("Normal",), 1000, 30.0, Path("none"))
     with pytest.raises(BadInput, match="has no captions of c; every video of a split"):
         FileCaptions(path, None, [*both, third])
+
+
+def test_val_videos_give_no_words_and_are_the_runs_val(tmp_path):
+    folder = tmp_path
+    names = [f"{kind}_{i}" for i in range(10) for kind in ("Calm", "Fight")]
+    lines = ["video,split,label,frames,anomaly_intervals"]
+    for name in names:
+        lines.append(f"{name},train,{'Normal' if name[0] == 'C' else 'Fighting'},64,")
+        save(folder / f"features/{name}.npy", rng.random((4, WIDTH)))
+    (folder / "videos.csv").write_text("\n".join(lines))
+    said = {name: [f"common word{name.replace('_', '')}"] * 16 for name in names}
+    (folder / "captions.jsonl").write_text(
+        "".join(json.dumps({name: list_}) + "\n" for name, list_ in said.items())
+    )
+    asked = ["--top-percent", "100", "--val-fraction", "0.3"]
+    assert run.main(command(folder, folder / "store", "--rows", "even", *asked)) == 0
+    features = store.open(folder / "store")
+    made = features.info["producers"]["class_captions"]
+    assert made["val_fraction"] == 0.3 and len(made["val"]) == 6
+    words = json.loads((features.path / "class_words.json").read_text())
+    heard = {row["word"] for rows in words.values() for row in rows}
+    assert heard == {"common"} | {
+        f"word{name.replace('_', '').lower()}" for name in names if name not in made["val"]
+    }
+    cfg = config.resolve(config.load("demo", [f"data.store={features.path}"]), features)
+    train, val, _ = data.split(cfg, features)
+    assert cfg.data.val_fraction == 0.3
+    assert sorted(features.videos[i].video for i in val) == made["val"] and len(train) == 14

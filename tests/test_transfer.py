@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import main
-from semvad_jax import config, data, evaluate, seeds, store
+from semvad_jax import checkpoint, config, data, evaluate, seeds, store
 from semvad_jax.evaluate import Scores
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
@@ -61,7 +61,8 @@ def judged(place, *more):
 def test_another_class_list_is_judged_by_the_binary_head_alone(place, capsys):
     own = json.loads((place / "run" / "summary.json").read_text())["metrics"]
     found = judged(place)
-    assert list(found) == ["last/binary/auc", "last/binary/ap"]
+    metrics = ("auc", "ap", "ap_trapezoid", "auc_abnormal")
+    assert list(found) == [f"last/binary/{metric}" for metric in metrics]
     for name, values in found.items():  # the features of the two stores are the same
         assert values == pytest.approx(own[name]["values"], abs=1e-6)
     assert "no class map is given" in " ".join(capsys.readouterr().out.split())
@@ -324,3 +325,41 @@ def test_a_class_map_needs_another_store(argv, capsys):
 def test_a_class_map_is_for_transfer_alone(place, capsys):
     told = refused(capsys, ["--study", "table2", "--class-map", place / "map.json"])
     assert "is for a study of transfer" in told
+
+
+def test_captions_are_exchanged_where_that_is_asked_for(place, tmp_path, capsys):
+    """The same test videos, no train videos, captions of another kind by another captioner."""
+    own, run = store.open(place / "store"), tmp_path / "run"
+    argv = train(place, run, "--set", "model.residual=caption")[:-1]
+    info = dict(own.info["producers"]) | {"captions": {"model": "another"}}
+    with store.Writer(
+        tmp_path / "other", dataset="synthetic", classes=own.classes, producers=info
+    ) as writer:
+        for i in data.judged(own):
+            n = own.videos[i].snippets
+            noise = np.random.default_rng(i).normal(size=(n, own.caption_dim))
+            writer.add(own.videos[i], own.visual_rows(i)[None], noise)
+        writer.finish(own.class_text, {name: [] for name in own.classes})
+    argv = [*argv, tmp_path / "other"]
+    assert 'has captions.model "another"' in refused(capsys, argv)
+    main.main([str(word) for word in [*argv, "--other-captioner"]])
+    told = " ".join(capsys.readouterr().out.split())
+    cfg, frozen, meta = checkpoint.read(run)
+    params, _ = checkpoint.last_weights(run, cfg, meta)
+    means = []
+    for features in (own, store.open(tmp_path / "other")):
+        videos = data.judged(features)
+        truth = evaluate.frame_truth(features, videos)
+        values = [
+            evaluate.frame_metrics(scores, truth)[MetricName("test", "binary", "auc")]
+            for scores in seeds.score_videos(cfg, frozen, params, features, videos)
+        ]
+        means.append(np.mean(values))
+    assert "with its own captions, B = " in told
+    assert f"binary AUC {100 * means[0]:.2f}" in told
+    assert f"{100 * (means[0] - means[1]):+.2f}" in told and abs(means[0] - means[1]) > 0.01
+    found = json.loads((run / "eval.json").read_text())["metrics"]["last/binary/auc"]
+    assert found["mean"] == pytest.approx(means[1], abs=1e-6)
+    with pytest.raises(SystemExit):
+        main.arguments(["--restore", str(run), "--eval", "--other-captioner"])
+    assert "--other-captioner needs --restore RUN --eval --data STORE" in capsys.readouterr().err

@@ -23,6 +23,8 @@ from semvad_jax.statistics import Interval
 
 NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}  # of each selection
 
+FURTHER = {"ap_trapezoid": "AP, trapezoid", "auc_abnormal": "AUC within anomalous videos"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
@@ -124,6 +126,9 @@ def print_table(
         return
     rows = findings.rows_of(metrics)
     _print_metrics(console, metrics, {"auc": "AUC", "ap": "AP"}, rows, val_head)
+    there = {name.metric for name in metrics}
+    if further := {metric: text for metric, text in FURTHER.items() if metric in there}:
+        _print_metrics(console, metrics, further, rows, val_head)
     if any(name.metric == "map" for name in metrics):
         columns = {"map": "mAP, public rules", "map_clean": "mAP, clean"}
         rows = [(selection, head) for selection, head in rows if head == "class"]

@@ -124,11 +124,12 @@ def judge(
     selection = "test" if cfg.train.protocol == "reload_best" else "last"
     of_seeds = []
     for scores in seeds.score_videos(cfg, frozen, params, store, videos):
-        if pairs is None or scores.classes is None:
-            metrics = judging.frame_metrics(Scores(scores.binary, None), truth, selection)
-        else:
+        mapped = Scores(scores.binary, None)
+        if pairs is not None and scores.classes is not None:
             mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
-            metrics = judging.frame_metrics(mapped, truth, selection)
+        metrics = judging.frame_metrics(mapped, truth, selection)
+        metrics |= judging.further_frame_metrics(mapped, truth, selection)
+        if mapped.classes is not None:
             metrics |= judging.class_metrics(mapped, _restricted(truth, kept), selection)
         of_seeds.append({name: value for name, value in metrics.items() if name.head != "max"})
     return of_seeds
