@@ -39,6 +39,8 @@ RUNS = {
     " --out runs/demo_shuffled": "test_documents_commands.py::test_settings_by_another_store",
     "python main.py --config demo --vmap-seeds 10 --set model.preset=release"
     " --out runs/demo_release": "test_documents_commands.py::test_settings_by_another_store",
+    "python main.py --config demo --vmap-seeds 10 --set model.preset=best"
+    " --out runs/demo_best": "test_documents_commands.py::test_settings_by_another_store",
     "python main.py --config demo --vmap-seeds 10 --set train.protocol=reload_best"
     " --out runs/demo_reload_best": (
         "test_release_protocol.py::test_only_the_optimistic_selection_is_reported"
@@ -136,19 +138,24 @@ config = Config(
 
 @pytest.mark.slow
 def test_settings_by_another_store(tmp_path, monkeypatch):
-    """The documents' settings that no other test trains with, both in one run."""
+    """The documents' settings that no other test trains with, in as few runs as they go into."""
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path / "store", train=32, test=8, lengths=(5, 8))
     (tmp_path / "tiny.py").write_text(CONFIG)
     here = Path(__file__).name
     written = [shlex.split(c) for c, test in RUNS.items() if test.partition("::")[0] == here]
     settings = [word for words in written for word in words if word.partition("=")[1]]
-    assert sorted(settings) == ["data.shuffle_labels=true", "model.preset=release"]
-    sets = [word for setting in settings for word in ("--set", setting)]
-    start = ["--config", "tiny.py", "--data", "store", "--vmap-seeds", "1", "--out", "run"]
-    main.main([*start, *sets])
-    resolved = json.loads((tmp_path / "run" / "config.json").read_text())
+    both = ["data.shuffle_labels=true", "model.preset=release"]
+    assert sorted(settings) == sorted([*both, "model.preset=best"])
+    start = ["--config", "tiny.py", "--data", "store", "--vmap-seeds", "1"]
+    for run, of_run in (("run", both), ("best", ["model.preset=best"])):
+        sets = [word for setting in of_run for word in ("--set", setting)]
+        main.main([*start, "--out", run, *sets])
+    resolved, best = (
+        json.loads((tmp_path / run / "config.json").read_text()) for run in ("run", "best")
+    )
     assert resolved["model"]["residual"] == "caption" and resolved["data"]["shuffle_labels"]
+    assert best["model"]["residual"] == "both" and best["model"]["shortcut"]
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)

@@ -63,6 +63,18 @@ def test_a_seed_has_the_same_bits_alone_and_in_any_place_and_company(setup, four
     same_bits(seeds.select(alone, k), seeds.select(four, 2))
 
 
+def test_what_dropout_leaves_out_is_a_seeds_own_and_the_same_in_any_company(setup):
+    _, store = setup
+    cfg = config.load("ucf", [*SMALL, "train.lr=1e-3", "eval.every=0", "model.preset=best"])
+    cfg = config.resolve(cfg, store)
+    alone, among = (run(on_one_device(cfg, store, len(s), 2), s) for s in ([42], [9, 42]))
+    same_bits(seeds.select(alone, 0), seeds.select(among, 1))
+    one_order = run(on_one_device(cfg, store, 2, 2), [9, 9], [9, 9])
+    same_bits(seeds.select(one_order, 0), seeds.select(one_order, 1))
+    other_order = run(on_one_device(cfg, store, 2, 2), [9, 9], [9, 234])
+    assert other_order[1]["loss"][0, 0] != other_order[1]["loss"][1, 0]
+
+
 def test_data_seed_and_weight_seed_are_separate(setup, four):
     other = run(on_one_device(*setup, 2, 2), [9, 9], [9, 234])
     same_bits(seeds.select(other, 0), seeds.select(four, 0))
