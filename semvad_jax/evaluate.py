@@ -164,13 +164,28 @@ class FrameTruth:
 
 
 def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
+    """`intervals_of` videos that can be judged by.
+
+    Raises BadInput where they do not have frames of both kinds: there is no AUC then.
+    """
+    truth = intervals_of(store, videos)
+    anomalous, total = int(truth.positive.sum()), int(truth.frames.sum())
+    if not 0 < anomalous < total:
+        unjudged = unjudged_sentence(store)
+        raise BadInput(
+            f"the {len(truth.edges)} test videos of {store.path} have {anomalous} anomalous frames "
+            f"of {total}; nothing can be judged without frames of both kinds"
+            + (f" ({unjudged})" if unjudged else "")
+        )
+    return truth
+
+
+def intervals_of(store: Store, videos: Sequence[int]) -> FrameTruth:
     """Reads the intervals of the given videos.
 
     The public evaluator calls a normal video's label 'A': on UCF-Crime that is no class of its
     list, on XD-Violence it is class 0 with the whole video as truth. Both are kept, for comparable
     mAP.
-
-    Raises BadInput where the videos do not have frames of both kinds: there is no AUC then.
     """
     positive, edges, segments = [], [], []
     for i in videos:
@@ -184,17 +199,12 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
         spans = [(store.classes.index(name), start, end) for name, start, end in v.intervals]
         whole = 0 if store.info["dataset"] == "xd" else -1
         segments.append(spans if store.classes[0] not in v.labels else [(whole, 0, v.frames)])
-    frames = np.concatenate([np.diff(e) for e in edges]) if edges else np.zeros(0, np.int64)
-    anomalous, total = sum(int(p.sum()) for p in positive), int(frames.sum())
-    if not 0 < anomalous < total:
-        unjudged = unjudged_sentence(store)
-        raise BadInput(
-            f"the {len(positive)} test videos of {store.path} have {anomalous} anomalous frames of "
-            f"{total}; nothing can be judged without frames of both kinds"
-            + (f" ({unjudged})" if unjudged else "")
-        )
-    of_abnormal = np.concatenate([np.full(len(p), p.any()) for p in positive])
-    return FrameTruth(np.concatenate(positive), frames, segments, edges, of_abnormal)
+    none = [np.zeros(0, np.int64)]
+    frames = np.concatenate([np.diff(e) for e in edges] or none)
+    of_abnormal = np.concatenate(
+        [np.full(len(p), p.any()) for p in positive] or [np.zeros(0, bool)]
+    )
+    return FrameTruth(np.concatenate(positive or none), frames, segments, edges, of_abnormal)
 
 
 def frame_metrics(

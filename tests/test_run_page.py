@@ -252,6 +252,17 @@ def test_a_class_is_judged_with_the_normal_videos(judged):
         assert results[name].auc == pytest.approx(expected) and results[name].videos == count
 
 
+def test_a_class_without_test_videos_is_left_out(judged):
+    videos, scores = judged
+    without = [
+        k for k, i in enumerate(videos.test) if CLASSES[1] not in videos.store.videos[i].labels
+    ]
+    fewer = dataclasses.replace(videos, test=[videos.test[k] for k in without])
+    kept = [Scores([s.binary[k] for k in without], None) for s in scores]
+    names = [result.name for result in run_data.class_results(fewer, kept, "binary")]
+    assert names == [n for n in CLASSES[2:] if n in names] and len(names) > 1
+
+
 def test_confusion_by_a_slow_loop(judged):
     videos, scores = judged
     expected = np.zeros((10, 10))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from semvad_jax import checkpoint
-from semvad_jax.evaluate import Scores, Videos, frame_truth
+from semvad_jax.evaluate import Scores, Videos, intervals_of
 from semvad_jax.metrics import MetricName, frame_auc
 from semvad_jax.report.worst import Moment, Worst
 
@@ -221,8 +221,8 @@ def class_results(videos: Videos, scores: Sequence[Scores], head: str) -> tuple[
     results = []
     for name in anomalies:
         judged = [k for k, of_video in enumerate(labels) if name in of_video or normal in of_video]
-        truth = frame_truth(store, [videos.test[k] for k in judged]) if judged else None
-        if truth is not None and 0 < truth.positive.sum() < truth.frames.sum():
+        truth = intervals_of(store, [videos.test[k] for k in judged])
+        if 0 < truth.positive.sum() < truth.frames.sum():
             joined = [np.concatenate([of_seed[k] for k in judged]) for of_seed in by_seed]
             auc = [frame_auc(s, truth.positive, truth.frames) for s in joined]
             results.append(ClassResult(name, sum(name in of_video for of_video in labels), auc))
