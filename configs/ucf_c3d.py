@@ -5,7 +5,10 @@
     python main.py --config ucf_c3d --vmap-seeds 10
 
 UCF_C3D holds videos.csv and C3D features in 32 equal parts a video, CAPTIONS SwinBERT's captions; a
-user brings both. SCORES
+user brings both. Cost: a minute for the store; 100 steps of 64 rows, ten seeds in three minutes on
+two CPU cores. Last step, head chosen on val, frame AUC over ten seeds: preset paper (class) 65.12
+(SD 3.70); --set model.preset=best (binary) 72.99 (1.82). How the schedule was chosen:
+docs/studies.md.
 """
 
 from semvad_jax.config import Config, DataConfig, EvalConfig, ModelConfig, TrainConfig

@@ -102,7 +102,7 @@ def decode(task: Task) -> Measured:
 
 def vision(task: Task) -> Measured:
     """A snippet's image embedding, all crops, from its decoded frames."""
-    model = producers.vision(task.request)
+    model = producers.vision(task.request, ())
     return _by_torch(model.snippet, _again(task.video, model.frames), task)
 
 

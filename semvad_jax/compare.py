@@ -114,7 +114,8 @@ def captions_exchanged(path: Path, data: str) -> None:
         name = f"{path} with {captions}"
         sides.append(Judged(name, features, videos, meta.pairs, scores, cfg.eval.metric))
     selection = "test" if cfg.train.protocol == "reload_best" else "last"
-    _print(plain_console(), *sides, selection, differences(*sides))
+    a, b = sides
+    _print(plain_console(), a, b, selection, differences(a, b))
 
 
 def judged(path: Path, selection: str) -> Judged:

@@ -12,6 +12,7 @@ from semvad_jax.studies.study import Row
 
 SEMVAD = ("model.name=semvad",)
 NORM = (*SEMVAD, "model.input_norm=true", "model.residual=both", "model.dropout=0.5")
+MORE = tuple(text.replace("dropout=0.5", "dropout=0.7") for text in NORM)
 
 study = CrossValidation(
     title="The preset `best`: candidates out of fold",
@@ -20,6 +21,7 @@ study = CrossValidation(
         Row("mil", "MIL (both streams)", ("model.name=mil",)),
         Row("paper", "SemVAD paper", SEMVAD),
         Row("both", "residual on both, inputs normed, dropout", NORM),
-        Row("best", "the same with the shortcut", (*NORM, "model.shortcut=true")),
+        Row("shortcut", "the same with the shortcut", (*NORM, "model.shortcut=true")),
+        Row("more", "the same, dropout 0.7", (*MORE, "model.shortcut=true")),
     ),
 )

@@ -52,7 +52,8 @@ class SemVAD(nnx.Module):
         if self.norm:
             visual, captions = scaled(visual), scaled(captions)
         t = None
-        if self.beside is not None:
+        if self.visual_proj is None or self.caption_proj is None:
+            assert self.beside is not None
             fused = self.beside(jnp.concatenate([visual, captions], axis=-1))
         else:
             f, t = self.visual_proj(visual), self.caption_proj(captions)

@@ -83,6 +83,7 @@ class Video:
         """Frame boundaries of the snippets, int64 [n + 1]; the last one is `frames`."""
         if self.edges is not None:
             return np.array(self.edges, np.int64)
+        assert self.snippet_frames is not None  # `check_video`
         edges = np.arange(self.snippets + 1)
         if self.binned_from is not None:
             edges = np.linspace(0, self.binned_from, self.snippets + 1).astype(np.int64)
@@ -180,7 +181,7 @@ def _check_snippets(video: Video, who: str) -> None:
             f"{video.snippet_frames} make {count}.",
         )
         return
-    edges = video.edges or ()
+    edges = list(video.edges or ())
     require(
         len(edges) == video.snippets + 1 > 1
         and (edges[0], edges[-1]) == (0, video.frames)
