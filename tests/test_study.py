@@ -421,6 +421,12 @@ def test_which_inputs_are_the_papers():
     small = features("ucf", captioner="videollama3-2b", **clip)
     assert trained.differing(small) == ("captioner videollama3-2b",)
     assert trained.differing(small, "videollama3-2b") == ()
+    asked = features("ucf", captioner="videollama3-7b", **clip)
+    prompts = json.loads((ROOT / "featurize/prompts.json").read_text())
+    asked.info["producers"]["captions"] = {"prompts": prompts}
+    assert trained.differing(asked) == ()
+    asked.info["producers"]["captions"] = {"prompts": prompts | {"user": "What is there?"}}
+    assert trained.differing(asked) == ("other prompts",)
     demo = trained.differing(store.open(ROOT / "demo"))
     assert demo[0] == "data set demo" and "vision efficientnet-lite0" in demo
 

@@ -9,6 +9,7 @@ import weakref
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -603,3 +604,12 @@ def test_unreadable_videos(tmp_path, captioner, moving):
         captioner(Entry("broken", "test", ("Normal",), 40, FPS, broken))
     with pytest.raises(UnreadableVideo, match="of 20 snippets could be read"):
         captioner(Entry("short", "test", ("Normal",), 320, FPS, moving.path))
+
+
+def test_a_caption_that_the_limit_cuts_off_says_so():
+    model = VideoLlama3("7b")
+    stops = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[7, 9]))
+    decode = SimpleNamespace(batch_decode=lambda rows, skip_special_tokens: ["a  man runs"] * 3)
+    model.__dict__["_loaded"] = (stops, decode)
+    rows = [np.array([1, 2, 7, 0]), np.array([1, 2, 3, 9]), np.array([1, 2, 3, 4])]
+    assert model._texts(rows) == ["a man runs", "a man runs", "a man runs …"]
