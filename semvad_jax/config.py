@@ -77,7 +77,9 @@ class ModelConfig:
     inputs: Literal["both", "visual", "captions"] = UNSET  # the streams that the scorer reads
     dropout: float = UNSET  # share of the values before the heads that are 0 in training
     input_norm: bool = UNSET  # both streams scaled to mean 0 and variance 1, row by row
-    shortcut: bool = UNSET  # a two-layer scorer of the visual features alone adds to the logits
+    # a two-layer scorer of both streams adds to the binary head's logits; in training these are left
+    # out for half of the videos
+    shortcut: bool = UNSET
     captions_raw: bool = UNSET  # Table 10 row 1 as §4.8 says: one Linear of F ‖ T, in place of two
     # of SemVAD's fusion; Table 10 counts its rows by the first two
     attention: bool = UNSET  # row 2: fuse captions by cross-attention
