@@ -77,8 +77,8 @@ class ModelConfig:
     inputs: Literal["both", "visual", "captions"] = UNSET  # the streams that the scorer reads
     dropout: float = UNSET  # share of the values before the heads that are 0 in training
     input_norm: bool = UNSET  # both streams scaled to mean 0 and variance 1, row by row
-    # a two-layer scorer of both streams adds to the binary head's logits; in training these are left
-    # out for half of the videos
+    # a two-layer scorer of both streams adds to the binary logits; for half of the videos these are
+    # left out in training
     shortcut: bool = UNSET
     captions_raw: bool = UNSET  # Table 10 row 1 as §4.8 says: one Linear of F ‖ T, in place of two
     # of SemVAD's fusion; Table 10 counts its rows by the first two
