@@ -3,6 +3,7 @@ frames.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from semvad_jax.files import BadInput, json_lines, read_json, require, sha256
 
 SPANS = 16
 BY_FRAMES = "vid_captions"  # the one key of a file of spans
+SPAN = re.compile(r"\s*(\d{1,18})\s*,\s*(\d{1,18})\s*")  # FIRST, LAST
 Spans = list[tuple[int, int, str]]  # (first frame, last frame, caption)
 
 
@@ -120,10 +122,9 @@ def _read_spans(path: Path) -> dict[str, Spans] | None:
         video, spans = without_ending(name), []
         require(video not in listed, f"{path} lists the captions of {name} a second time.")
         for span, text in captions.items():
-            first, _, last = span.partition(",")
-            if not (first.strip().isdecimal() and last.strip().isdecimal()):
+            if not (found := SPAN.fullmatch(span)):
                 raise BadInput(f"{path}: {name} has a span {span[:40]!r}; give FIRST, LAST.")
-            spans.append((int(first), int(last), text))
+            spans.append((int(found[1]), int(found[2]), text))
         listed[video] = sorted(spans)
     return listed
 
@@ -134,13 +135,14 @@ def _fit_spans(path: Path, entry: Entry, spans: Spans) -> tuple[list[str], np.nd
     Raises BadInput for spans that do not follow one another from the first frame to the last.
     """
     inside = [span for span in spans if span[0] < entry.frames]
-    borders = [(last, begin) for (_, last, _), (begin, _, _) in pairwise(inside)]
+    borders = [(last, begin) for (_, last, _), (begin, _, _) in pairwise(spans)]
     require(
         bool(inside)
         and inside[0][0] <= 1
         and all(begin - last in (0, 1) for last, begin in borders)
-        and all(a < b for a, b in pairwise(first for first, _, _ in inside))
-        and abs(inside[-1][1] - entry.frames) <= SNIPPET_FRAMES,
+        and all(first <= last for first, last, _ in spans)
+        and all(a < b for a, b in pairwise(first for first, _, _ in spans))
+        and abs(spans[-1][1] - entry.frames) <= SNIPPET_FRAMES,
         f"{path}: the spans of {entry.video} do not follow one another from frame 0 to its "
         f"{entry.frames} frames; correct them or its frames in videos.csv.",
     )

@@ -133,8 +133,8 @@ class FeatureFiles:
         missing = sorted(set(range(self._most)) - files.keys())
         require(
             len(files) == 1 or not missing,
-            f"{name} has no features of crop {', '.join(map(str, missing))} ({name}__K.npy), and "
-            f"other videos have; all {self._most} or one alone can be used.",
+            f"{name} has no features of crop {', '.join(map(str, missing))} ({name}__K.npy); "
+            f"crops 0 to {self._most - 1} or one alone can be used.",
         )
         return [path for _, path in sorted(files.items())]
 
