@@ -202,8 +202,7 @@ def pack(job: Job) -> list[str]:
         "class_names": job.text_model.class_producer,
         "flags": job.request.flags,
     }
-    failures: dict[str, list[str]] = {}  # videos by reason
-    notes, differing = [], list[str]()
+    failures, notes, differing = [], [], list[str]()
     texts = truncated = cut = 0
     settings = {"dataset": job.source.dataset, "classes": job.source.classes}
     with Writer(job.request.out, **settings, producers=producers) as writer:
@@ -211,7 +210,7 @@ def pack(job: Job) -> list[str]:
             try:
                 features = finished(job, entry)
             except UnreadableVideo as reason:
-                failures.setdefault(str(reason), []).append(entry.video)
+                failures.append(f"{entry.video}: {reason}")
                 writer.add(unreadable(entry, str(reason)))
                 continue
             writer.add(features.video, features.visual, features.captions, features.texts)
@@ -230,9 +229,8 @@ def pack(job: Job) -> list[str]:
         writer.producers["captions_cut"] = {"of": texts, "longer than the context": truncated}
         writer.producers["notes"] = [*report, *differing]
         if failures:
-            lines = [f"{sources.some(videos)}: {reason}" for reason, videos in failures.items()]
-            count = sum(map(len, failures.values()))
-            print("\n".join([f"{count} videos could not be read:", *lines]), file=sys.stderr)
+            told = [f"{len(failures)} videos could not be read:", *failures]
+            print("\n".join(told), file=sys.stderr)
         writer.finish(tensors, made["words"])
     return [*report, sources.some(differing)] if differing else report
 

@@ -57,7 +57,7 @@ def folds(cfg: Config, store: Store, videos: Sequence[int], count: int) -> list[
     return [np.sort(dealt[fold::count]) for fold in range(count)]
 
 
-def without_each(data: TrainData, folds: Sequence[Int[np.ndarray, " K"]]) -> list[TrainData]:
+def without_each(data: TrainData, folds: Sequence[np.ndarray]) -> list[TrainData]:
     """For each fold the training rows of all other videos. All have one shape: where a fold leaves
     fewer rows than another, some of its own stand twice.
     """

@@ -85,7 +85,7 @@ def test_json_both_ways(name):
         ),
         (
             "model.preset=nothing",
-            "model semvad has no preset 'nothing'; model.preset takes one of: paper, release",
+            "model semvad has no preset 'nothing'; model.preset takes one of: best, paper, release",
         ),
         ("model.name=mil model.heads=1", "model mil has no model.heads; leave it out"),
         ("model.dim=9 model.heads=2", "model.dim 9 is not a multiple of model.heads 2"),

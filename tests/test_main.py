@@ -64,7 +64,8 @@ def test_a_run_leaves_what_the_contract_says(trained):
     assert summary["weight_seeds"] == summary["data_seeds"] == [9, 234] and summary["steps"] == 9
     assert 0 < summary["train_seconds"] < summary["wall_seconds"]
     selections, heads = ("last", "val", "test"), ("binary", "class", "max")
-    expected = {f"{s}/{h}/{m}" for s in selections for h in heads for m in ("auc", "ap")}
+    frame_level = ("auc", "ap", "ap_trapezoid", "auc_abnormal")
+    expected = {f"{s}/{h}/{m}" for s in selections for h in heads for m in frame_level}
     ious = ["", *(f"@0.{i}" for i in range(1, 6))]
     expected |= {
         f"{s}/class/{m}{iou}" for s in selections for m in ("map", "map_clean") for iou in ious

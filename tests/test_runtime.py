@@ -433,6 +433,7 @@ def test_the_package_leaves_jax_and_torch_to_the_stages():
 def test_the_study_asks_for_what_the_paper_has():
     chosen = find_study("runtime")
     assert isinstance(chosen, runtime.Runtime)
-    assert (chosen.snippets, chosen.paper) == (100, {"captioner": 1.112})
+    paper = {"captioner": 1.112, "vision": 0.015, "fusion + detection": 0.014}
+    assert (chosen.snippets, chosen.paper) == (100, paper)
     assert main.arguments(["--study", "runtime", "--weights", "a=b"]).weights == ["a=b"]
     assert store.open(ROOT / "demo").info["producers"]["flags"]["captioner"] == "scripted"

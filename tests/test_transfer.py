@@ -127,6 +127,7 @@ def test_judging_follows_the_map(place, wider, monkeypatch, pairs, columns, kept
     for seed, scores in zip(found, of_seeds, strict=True):
         slow = [np.array([columns(p) for p in video]) for video in scores.classes]
         wanted = evaluate.frame_metrics(scores, truth, "last")
+        wanted |= evaluate.further_frame_metrics(scores, truth, "last")
         wanted = {name: f for name, f in wanted.items() if name.head != "max"}
         wanted |= evaluate.class_metrics(Scores(scores.binary, slow), restricted, "last")
         assert wanted[MetricName("last", "class", "map_clean")] > 0
@@ -238,7 +239,8 @@ def test_weights_that_were_chosen_on_test_videos_are_marked(place, tmp_path, cap
     argv = train(place, tmp_path / "run", *protocol)
     main.main(list(map(str, argv)))
     found = json.loads((tmp_path / "run" / "eval.json").read_text())["metrics"]
-    assert list(found) == ["test/binary/auc", "test/binary/ap"]
+    metrics = ("auc", "ap", "ap_trapezoid", "auc_abnormal")
+    assert list(found) == [f"test/binary/{metric}" for metric in metrics]
 
 
 @pytest.fixture
