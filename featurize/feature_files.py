@@ -61,6 +61,7 @@ class FeatureFiles:
             "needs NAME.npy, NAME__K.npy, NAME_i3d.npy, NAME_c3d.npy or NAME.txt below it.",
         )
         shapes = {path: _shape(path) for name in names for path in self._files[name].values()}
+        self._shapes = shapes
         self._most = max(len(self._files[name]) for name in names)
         for name in names:
             self._crops(name)
@@ -88,7 +89,7 @@ class FeatureFiles:
 
     def snippets(self, name: str) -> int:
         """The number of rows n of a video, from the head of one file; UnreadableVideo."""
-        shape = _shape(self._crops(name)[0])
+        shape = self._shapes[self._crops(name)[0]]
         return shape[1] if len(shape) == 3 and self.layout == "crops,n,F" else shape[0]
 
     def rows(self, name: str) -> np.ndarray:

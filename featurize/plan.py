@@ -61,8 +61,8 @@ def show(source: Source, looks_at_videos: bool) -> None:
     table.add_row("videos", f"{splits['train']:,}", f"{splits['test']:,}")
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
-    absent = [entry.video for entry in source.entries if not entry.path.is_file()]
-    missing = absent if looks_at_videos else []
+    looked_at = source.entries if looks_at_videos else ()
+    missing = [entry.video for entry in looked_at if not entry.path.is_file()]
     unlisted = [path.name for path in source.unlisted]
     lines = {
         "listed, but there is no file": missing,

@@ -17,17 +17,9 @@ from semvad_jax.files import write
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, plots
 from semvad_jax.report.curves import Panel, RunData, run_data
-from semvad_jax.report.summary import NOTES, Summary, points
+from semvad_jax.report.summary import COLUMNS, NOTES, Summary, points
 from semvad_jax.templates import template
 
-COLUMNS = {
-    "auc": "AUC",
-    "ap": "AP",
-    "ap_trapezoid": "AP, trapezoid",
-    "auc_abnormal": "AUC within anomalous videos",
-    "map": "mAP, public rules",
-    "map_clean": "mAP, clean",
-}
 ROWS = 11  # at most, of the numbers below a drawing
 
 

@@ -23,7 +23,16 @@ from semvad_jax.statistics import Interval
 
 NOTES = {"last": "last step", "val": "val", "test": "test, optimistic"}  # of each selection
 
-FURTHER = {"ap_trapezoid": "AP, trapezoid", "auc_abnormal": "AUC within anomalous videos"}
+# What stands above a metric's column, wherever one is shown.
+COLUMNS = {
+    "auc": "AUC",
+    "ap": "AP",
+    "ap_trapezoid": "AP, trapezoid",
+    "auc_abnormal": "AUC within anomalous videos",
+    "map": "mAP, public rules",
+    "map_clean": "mAP, clean",
+}
+TABLES = (("auc", "ap"), ("ap_trapezoid", "auc_abnormal"), ("map", "map_clean"))  # on the console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +134,12 @@ def print_table(
     if not metrics:
         return
     rows = findings.rows_of(metrics)
-    _print_metrics(console, metrics, {"auc": "AUC", "ap": "AP"}, rows, val_head)
     there = {name.metric for name in metrics}
-    if further := {metric: text for metric, text in FURTHER.items() if metric in there}:
-        _print_metrics(console, metrics, further, rows, val_head)
-    if any(name.metric == "map" for name in metrics):
-        columns = {"map": "mAP, public rules", "map_clean": "mAP, clean"}
-        rows = [(selection, head) for selection, head in rows if head == "class"]
-        _print_metrics(console, metrics, columns, rows, val_head)
+    for of_table in TABLES:
+        columns = {metric: COLUMNS[metric] for metric in of_table if metric in there}
+        having = [row for row in rows if all(MetricName(*row, m) in metrics for m in columns)]
+        if columns:
+            _print_metrics(console, metrics, columns, having, val_head)
     if val_head:
         console.print(f"* {val_head}: the head chosen on val at the last step")
 

@@ -92,10 +92,9 @@ def run(
         if not kept.is_file():
             console.print(f"{number} of {len(planned)}: {label}, {row.label}: {folds} folds")
             scores, abnormal = seeds.out_of_fold(resolved, features, of_seeds, folds)
+            metrics = [evaluate.video_metrics(one, abnormal) for one in scores]
             auc = {
-                head: findings.spread(
-                    [_auc(evaluate.video_metrics(one, abnormal), head) for one in scores]
-                )
+                head: findings.spread([of[MetricName("val", head, "auc")] for of in metrics])
                 for head in scores[0].heads()
             }
             judged = Judged(label, row.name, row.label, list(row.overrides or ()), auc)
@@ -109,10 +108,6 @@ def run(
     home.mkdir(parents=True, exist_ok=True)
     write(home / "study.json", msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
-
-
-def _auc(metrics: dict[MetricName, float], head: str) -> float:
-    return next(v for name, v in metrics.items() if (name.head, name.metric) == (head, "auc"))
 
 
 def read_result(path: Path) -> Result:

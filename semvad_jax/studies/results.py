@@ -19,7 +19,7 @@ from semvad_jax.config import CONFIGS, Config
 from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
-from semvad_jax.report.summary import NOTES, Summary, mean_and_sd, points, read_summary
+from semvad_jax.report.summary import COLUMNS, NOTES, Summary, mean_and_sd, points, read_summary
 from semvad_jax.studies import captions, folds
 from semvad_jax.studies.numbers import Line, Measured, StudyFile, read_numbers
 from semvad_jax.studies.table import heading, papers
@@ -38,14 +38,6 @@ NO_TIMES = (
     "The stages' times belong to the machine that they were taken on: this study prints its own."
 )
 OF_A_STUDY = re.compile(r"-[0-9a-f]{12}$")  # how the name of a study's run ends
-COLUMNS = {
-    "auc": "AUC",
-    "ap": "AP",
-    "ap_trapezoid": "AP, trapezoid",
-    "auc_abnormal": "AUC within anomalous videos",
-    "map": "mAP, public rules",
-    "map_clean": "mAP, clean",
-}
 STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
 
 
