@@ -36,7 +36,7 @@ from jaxtyping import PyTree
 from semvad_jax import config, seeds
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput, read_json, require, sha256, write
-from semvad_jax.types import Frozen, TrainState
+from semvad_jax.types import Frozen, TrainState, Weights
 
 CHECKSUMS = "checksums.json"
 THRESHOLDS = "checkpoint/thresholds.json"
@@ -310,14 +310,14 @@ def _damage_told(folder: Path) -> Iterator[None]:
         raise BadInput(f"{folder} is damaged; {_STEP_REMEDY}") from None
 
 
-def last_weights(run: Path, cfg: Config, meta: Meta) -> tuple[PyTree, int]:
+def last_weights(run: Path, cfg: Config, meta: Meta) -> tuple[Weights, int]:
     """RUN's last weights, stacked over seeds, and how many seeds these are.
 
-    Raises BadInput as `Checkpoints.restore_params` does.
+    Raises BadInput as `Checkpoints.restore_weights` does.
     """
     count = len(meta.weight_seeds)
     with Checkpoints(run) as saved:
-        return saved.restore_params(seeds.abstract_params(cfg, count)), count
+        return saved.restore_weights(seeds.abstract_weights(cfg, count)), count
 
 
 class Checkpoints:
@@ -380,15 +380,16 @@ class Checkpoints:
             clock = {name: float(restored["clock"][name]) for name in ("wall", "train")}
         return unflatten(like, restored["state"]), clock
 
-    def restore_params(self, like: PyTree) -> PyTree:
-        """The weights alone, of every seed: neither optimiser nor selected weights are read.
+    def restore_weights(self, like: Weights) -> Weights:
+        """The last weights alone, of every seed: neither optimiser nor selected ones are read.
 
         Raises BadInput where there are none, or where the seeds or the model are others.
         """
-        step, wanted = self._whole_step(), flatten({"params": like})
+        step, wanted = self._whole_step(), flatten(like)
         with _damage_told(self.path / str(step)):
             saved = self._shapes(step)
-            self._check({k: v for k, v in saved.items() if k.startswith("params.")}, wanted)
+            own = {k: v for k, v in saved.items() if k.startswith(("params.", "state."))}
+            self._check(own, wanted)
             args = ocp.args.PyTreeRestore(
                 item=wanted,
                 restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
@@ -396,7 +397,7 @@ class Checkpoints:
             )
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
                 restored = reader.restore(self._folder(step), args=args)
-        return unflatten({"params": like}, restored)["params"]
+        return unflatten(like, restored)
 
     def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
         reader = ocp.PyTreeCheckpointHandler()

@@ -102,7 +102,7 @@ def captions_exchanged(path: Path, data: str) -> None:
     """
     cfg, frozen, meta = checkpoint.read(path)
     own, other = run.own_store(path, cfg, meta), open_store(data)
-    params, _ = checkpoint.last_weights(path, cfg, meta)
+    weights, _ = checkpoint.last_weights(path, cfg, meta)
     there = {other.videos[i].video for i in judged_videos(other)}
     here = {own.videos[i].video for i in judged_videos(own)}
     if not there & here:
@@ -110,7 +110,7 @@ def captions_exchanged(path: Path, data: str) -> None:
     sides = []
     for features, captions in ((own, "its own captions"), (other, f"those of {data}")):
         videos = [i for i in judged_videos(features) if features.videos[i].video in there & here]
-        scores = seeds.score_videos(cfg, frozen, params, features, videos)
+        scores = seeds.score_videos(cfg, frozen, weights, features, videos)
         name = f"{path} with {captions}"
         sides.append(Judged(name, features, videos, meta.pairs, scores, cfg.eval.metric))
     selection = "test" if cfg.train.protocol == "reload_best" else "last"
@@ -123,13 +123,13 @@ def judged(path: Path, selection: str) -> Judged:
     (last, val or test).
     """
     program, state, meta, _ = run.restore(path)
-    params = state.params if selection == "last" else state.best[selection].params
+    weights = (state if selection == "last" else state.best[selection]).weights
     return Judged(
         name=str(path),
         store=program.store,
         videos=program.videos.test,
         pairs=meta.pairs,
-        scores=[program.videos.test_scores(scores) for scores in program.scores(params)],
+        scores=[program.videos.test_scores(scores) for scores in program.scores(weights)],
         metric=program.cfg.eval.metric,
     )
 

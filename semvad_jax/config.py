@@ -1,9 +1,9 @@
 """A run's settings: five frozen dataclasses, Python config files, typed `--set
 section.field=value`.
 
-Three layers, later ones win: the model's table (`configs/models/NAME.py`, by data set and preset),
-the config file (`configs/NAME.py`, or any path), the overrides. A field left `UNSET` in a config
-file is taken from the table.
+Layers, later ones win: the model's table (`configs/models/NAME.py`, by data set and preset), the
+config file (`configs/NAME.py`, or any path), what the model's file says for a config of ours by its
+name (`SMALL`), the overrides. A field left `UNSET` in a config file is taken from the table.
 """
 
 import dataclasses
@@ -29,8 +29,16 @@ RENAMED = {"train.protocol": {"release": "reload_best"}}
 NEEDED = ("model.dim", "model.length", "model.layers", "model.heads", "model.window")
 NEEDED += ("train.batching", "train.batch", "train.epochs", "train.lr", "train.weight_decay")
 NEEDED += ("train.milestones", "eval.every", "eval.metric", "eval.select_head", "eval.crop")
+COMMON = {  # of every model, where its table says nothing else
+    "model.fit": "bins",
+    "train.optimizer": "adamw",
+    "train.decay": 0.1,
+    "train.cosine": 0,
+    "train.crops": "rows",
+    "eval.whole": False,
+}
 # What a field is in a run from before there was such a field.
-ADDED = {
+ADDED = COMMON | {
     "model.inputs": "both",
     "model.dropout": 0.0,
     "model.input_norm": False,
@@ -90,6 +98,18 @@ class ModelConfig:
     residual: Literal["visual", "caption", "both", "gated"] = UNSET
     near: bool = UNSET  # the attention favours captions that are near in time, by a learned rate
     shared_norm: bool = UNSET  # one LayerNorm after attention and after the feed-forward network
+    # how a training video becomes T rows, as `data.fit_length` says
+    fit: Literal["bins", "bins_repeat", "pick", "resize"] = UNSET
+    # of the paper's other systems, each of which has some of them
+    class_head: bool = UNSET  # a class head beside the score, for Table 3
+    hidden: tuple[int, ...] = UNSET  # widths of the layers before the score
+    depths: tuple[int, ...] = UNSET  # blocks of each stage
+    slots: int = UNSET  # entries of a memory, a dictionary, or a set of prototypes
+    key_dim: int = UNSET  # width of queries and keys
+    kernel: int = UNSET  # snippets that the scoring convolution sees
+    # oddities of the public program that are turned off, by their names (`ODDITIES` in
+    # configs/models/NAME.py), or true for all
+    fixes: bool | tuple[str, ...] = UNSET
 
 
 @dataclass(frozen=True)
@@ -114,7 +134,11 @@ class TrainConfig:
     epochs: int = UNSET
     lr: float = UNSET
     weight_decay: float = UNSET
-    milestones: tuple[int, ...] = UNSET  # epochs after which the learning rate falls tenfold
+    optimizer: Literal["adamw", "adam"] = UNSET  # adam: its weight decay is part of the gradient
+    milestones: tuple[int, ...] = UNSET  # epochs after which the learning rate falls …
+    decay: float = UNSET  # … to this share
+    cosine: int = UNSET  # half the period, in epochs, of a cosine that it follows besides; 0: none
+    crops: Literal["rows", "joint"] = UNSET  # a row a crop, or all crops of a video in one row
     # reload_best: after every epoch go on from the weights that were best on the test videos, as
     # the authors' program does
     protocol: Literal["plain", "reload_best"] = "plain"
@@ -128,6 +152,7 @@ class EvalConfig:
     metric: Literal["auc", "ap"] = UNSET  # selects checkpoints
     select_head: Literal["binary", "class", "max"] = UNSET
     crop: int | Literal["mean"] = UNSET  # which test crop is scored
+    whole: bool = UNSET  # videos are scored whole, not in windows of T
     smooth: int = 1  # snippets in a sliding mean of the scores, an odd number
     fuse_heads: bool = False  # class probabilities by both heads, as DSANet infers them
 
@@ -167,6 +192,10 @@ def load(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Config:
         config = _assign(config, [(name, _fields(config)[name])])
     assignments = [_parse(text) for text in overrides]
     config = _assign(config, assignments)
+    if path.parent == CONFIGS:
+        small = _of_model(config.model.name).get("SMALL", {}).get(path.stem, {})
+        asked = dict(assignments)
+        config = _assign(config, [(k, v) for k, v in small.items() if k not in asked])
     row = _table(config)
     for name, default in _fields(Config()).items():
         if default is UNSET and name not in row:
@@ -265,14 +294,20 @@ def check_model(name: str) -> None:
     require(name in known, f"unknown model {name!r}; --model takes one of: {', '.join(known)}")
 
 
+def _of_model(name: str) -> Mapping[str, Any]:
+    """What configs/models/NAME.py defines."""
+    check_model(name)
+    return runpy.run_path(str(CONFIGS / "models" / f"{name}.py"))
+
+
 def _table(config: Config) -> Mapping[str, Any]:
     name, preset = config.model.name, config.model.preset
-    check_model(name)
-    rows = runpy.run_path(str(CONFIGS / "models" / f"{name}.py"))["DEFAULTS"]
+    rows = _of_model(name)["DEFAULTS"]
     row = rows.get((config.data.dataset, preset), rows.get(("ucf", preset)))
     if row is None:
         known = ", ".join(sorted({p for _, p in rows}))
         raise BadInput(f"model {name} has no preset {preset!r}; model.preset takes one of: {known}")
+    row = COMMON | row
     if config.train.protocol == "reload_best":
         row = row | {"eval.select_head": "max"}  # the better of the two heads is part of it
     return row
@@ -417,6 +452,18 @@ def _check(cfg: Config) -> None:
     for name in (*positive, "loss.pick_every"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
+    rules.append(
+        (0 < t.decay <= 1 if t.decay else True, f"train.decay {t.decay} must be in (0, 1]")
+    )
+    if isinstance(m.fixes, tuple):
+        oddities = _of_model(m.name).get("ODDITIES", ())
+        rules.append(
+            (
+                set(m.fixes) <= set(oddities),
+                f"model.fixes takes true, or some of {', '.join(oddities)}, which "
+                f"{m.name}'s program does; it does not do {', '.join(m.fixes)}",
+            )
+        )
     for name, value in fields.items():
         small = not isinstance(value, int) or name == "data.val_seed" or abs(value) < LARGEST
         rules.append((small, f"{name} {value} is too large; it must be below {LARGEST}"))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from semvad_jax.config import Config
-from semvad_jax.files import BadInput
+from semvad_jax.files import BadInput, require
 from semvad_jax.models.class_text import crop_tower
 from semvad_jax.store import Store
 from semvad_jax.store.format import truth_known
@@ -19,6 +19,7 @@ from semvad_jax.store.val import recorded, set_aside
 from semvad_jax.types import Batch, Frozen, TrainData, Windows
 
 ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
+SHORTEST = 16  # slots of a window that holds a whole video
 
 
 def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
@@ -108,35 +109,69 @@ def frozen(store: Store) -> Frozen:
     )
 
 
-def fit_length(rows: Float[np.ndarray, "n F"], length: int) -> Float[np.ndarray, "T F"]:
-    """n rows as T: means of bins with edges ⌊linspace(0, n, T + 1)⌋ where n > T, zero padding where
-    n ≤ T.
+def fit_length(
+    rows: Float[np.ndarray, "n F"], length: int, fit: str = "bins"
+) -> Float[np.ndarray, "T F"]:
+    """n rows as T, in one of the ways of `model.fit`.
+
+    bins: means of bins with edges ⌊linspace(0, n, T + 1)⌋ where n > T, zero padding where n ≤ T.
+    bins_repeat: the same bins for any n; where n < T rows stand several times.
+    pick: rows ⌊linspace(0, n − 1, T)⌋ where n > T, zero padding where n ≤ T.
+    resize: linear interpolation between the rows' middles, for any n.
     """
     n = len(rows)
-    if n > length:
-        edges = np.linspace(0, n, length + 1).astype(int)
+    if n <= length and fit in ("bins", "pick"):
+        return np.pad(rows, ((0, length - n), (0, 0)))
+    if fit == "pick":
+        return rows[np.linspace(0, n - 1, length).astype(int)]
+    if fit == "resize":
+        middle = np.clip((np.arange(length) + 0.5) * n / length - 0.5, 0, n - 1)
+        below = np.floor(middle).astype(int)
+        share = (middle - below)[:, None].astype(np.float32)
+        above = rows[np.minimum(below + 1, n - 1)]
+        return (rows[below] * (1 - share) + above * share).astype(rows.dtype)
+    edges = np.linspace(0, n, length + 1).astype(int)
+    first = np.minimum(edges[:-1], n - 1)
+    if n >= length:
         sums = np.add.reduceat(rows.astype(np.float32), edges[:-1], axis=0)
         return (sums / np.diff(edges)[:, None]).astype(rows.dtype)
-    return np.pad(rows, ((0, length - n), (0, 0)))
+    return rows[first]
 
 
 def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
-    """Every crop of the given videos as one row of T snippets."""
-    length = cfg.model.length
+    """Every crop of the given videos as one row of T snippets; or, where `train.crops` is joint,
+    every video as one row of all its crops.
+
+    Raises BadInput where crops are to be joined and videos have different numbers of them.
+    """
+    length, fit = cfg.model.length, cfg.model.fit
     members = [store.videos[i] for i in videos]
     labels = np.array([[name in v.labels for name in store.classes] for v in members], np.float32)
-    video = np.repeat(np.arange(len(members)), [v.crops for v in members])
-    rows = [
-        fit_length(store.visual_rows(i, c), length)
+    of_videos = [
+        np.stack([fit_length(store.visual_rows(i, c), length, fit) for c in range(v.crops)])
         for i, v in zip(videos, members, strict=True)
-        for c in range(v.crops)
     ]
+    if cfg.train.crops == "joint":
+        counts = {v.crops for v in members}
+        require(
+            len(counts) == 1,
+            f"the videos of {store.path} have {' or '.join(map(str, sorted(counts)))} crops, and "
+            "train.crops=joint needs as many of each; set train.crops=rows",
+        )
+        video, visual = np.arange(len(members)), np.stack(of_videos)
+    else:
+        video = np.repeat(np.arange(len(members)), [v.crops for v in members])
+        visual = np.concatenate(of_videos)
     normal = labels[video, 0] == 1
+    padded = fit in ("bins", "pick")
+    captions = [fit_length(store.caption_rows(i), length, fit) for i in videos]
     return TrainData(
-        visual=jnp.asarray(np.stack(rows)),
-        captions=jnp.asarray(np.stack([fit_length(store.caption_rows(i), length) for i in videos])),
+        visual=jnp.asarray(visual),
+        captions=jnp.asarray(np.stack(captions)),
         video=jnp.asarray(video, jnp.int32),
-        length=jnp.array([min(v.snippets, length) for v in members], jnp.int32),
+        length=jnp.array(
+            [min(v.snippets, length) if padded else length for v in members], jnp.int32
+        ),
         labels=jnp.asarray(labels),
         normal=jnp.asarray(np.flatnonzero(normal), jnp.int32),
         abnormal=jnp.asarray(np.flatnonzero(~normal), jnp.int32),
@@ -168,8 +203,11 @@ def run_steps(cfg: Config, store: Store) -> int:
     """The steps of a run on a store, without its arrays. Raises BadInput as `steps_per_epoch`."""
     train, _, _ = split(cfg, store)
     videos = [store.videos[i] for i in train]
-    normal = sum(v.crops for v in videos if store.classes[0] in v.labels)
-    rows = sum(v.crops for v in videos)
+    of_video = [1 if cfg.train.crops == "joint" else v.crops for v in videos]
+    rows = sum(of_video)
+    normal = sum(
+        count for v, count in zip(videos, of_video, strict=True) if store.classes[0] in v.labels
+    )
     return cfg.train.epochs * _steps(cfg, normal, rows - normal, rows)
 
 
@@ -216,9 +254,26 @@ def gather(
     return Batch(data.visual[rows], data.captions[video], data.length[video], labels, weight)
 
 
-def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> Windows:
-    """The (video, crop) pairs, each cut into ⌈n/T⌉ windows of T snippets, zero padded."""
-    steps, size = cfg.model.length, cfg.train.batch
+def slots_of(cfg: Config, snippets: int) -> int:
+    """The slots of a window that a video of so many snippets is scored in: T; or, with
+    `eval.whole`, the power of two that holds the whole video, so that few shapes are compiled.
+    """
+    if not cfg.eval.whole:
+        return cfg.model.length
+    return max(SHORTEST, 1 << (snippets - 1).bit_length())
+
+
+def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> tuple[Windows, ...]:
+    """The (video, crop) pairs, each cut into ⌈n/T⌉ windows of T = `slots_of` snippets, zero padded;
+    a group for each T, the shortest first.
+    """
+    by_slots: dict[int, list[tuple[int, int]]] = {}
+    for pair in videos:
+        by_slots.setdefault(slots_of(cfg, store.videos[pair[0]].snippets), []).append(pair)
+    return tuple(_group(cfg, store, pairs, steps) for steps, pairs in sorted(by_slots.items()))
+
+
+def _group(cfg: Config, store: Store, videos: Sequence[tuple[int, int]], steps: int) -> Windows:
     visual, captions, length = [], [], []
     for i, crop in videos:
         v, c = store.visual_rows(i, crop), store.caption_rows(i)
@@ -226,7 +281,8 @@ def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> Win
             visual.append(fit_length(v[start : start + steps], steps))
             captions.append(fit_length(c[start : start + steps], steps))
             length.append(min(len(v) - start, steps))
-    size = min(size, len(length))
+    # long windows in batches of as many slots as training has
+    size = min(max(cfg.train.batch * cfg.model.length // steps, 1), len(length))
     missing = -len(length) % size  # windows of length 0 fill the last batch
 
     def batches(rows: np.ndarray) -> np.ndarray:

@@ -3,15 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from semvad_jax.config import Config
-from semvad_jax.data import left_out, readable, split, windows
+from semvad_jax.data import left_out, readable, slots_of, split, windows
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import (
     MetricName,
@@ -22,29 +22,38 @@ from semvad_jax.metrics import (
 )
 from semvad_jax.models import model
 from semvad_jax.store import Store
-from semvad_jax.types import Batch, Frozen, Windows
+from semvad_jax.types import Batch, Frozen, Weights, Windows
 
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
-def score_windows(
-    cfg: Config, frozen: Frozen, windows: Windows, params: PyTree
-) -> tuple[Float[Array, "N B T"], Float[Array, "N B T C"] | None]:
-    """Anomaly and class probabilities of every snippet slot, batch after batch of windows."""
+class SlotScores(NamedTuple):
+    """Probabilities of the snippet slots of some windows, by each head."""
 
-    def batch_scores(window: Windows):
+    binary: Float[Array, "*S N B T"]
+    classes: Float[Array, "*S N B T C"] | None
+
+
+def score_windows(
+    cfg: Config, frozen: Frozen, groups: Sequence[Windows], weights: Weights
+) -> tuple[SlotScores, ...]:
+    """Anomaly and class probabilities of every snippet slot, batch after batch of windows; one
+    entry a group of equally long windows.
+    """
+
+    def batch_scores(window: Windows) -> SlotScores:
         size = window.length.shape[0]
         labels = jnp.zeros((size, len(cfg.data.classes)))
         batch = Batch(window.visual, window.captions, window.length, labels, jnp.ones(size))
-        outputs = model(cfg).apply(cfg, params, frozen, batch)
+        outputs = model(cfg).apply(cfg, weights.params, frozen, batch, state=weights.state)
         anomaly, classes = jax.nn.sigmoid(outputs.binary_logits), outputs.class_logits
         if classes is None:
-            return anomaly, None
+            return SlotScores(anomaly, None)
         if cfg.eval.fuse_heads:
-            return anomaly, fused_classes(outputs.binary_logits, classes)
-        return anomaly, jax.nn.softmax(classes)
+            return SlotScores(anomaly, fused_classes(outputs.binary_logits, classes))
+        return SlotScores(anomaly, jax.nn.softmax(classes))
 
-    return jax.lax.map(batch_scores, windows)
+    return tuple(jax.lax.map(batch_scores, windows) for windows in groups)
 
 
 def fused_classes(
@@ -119,36 +128,47 @@ def smoothed(rows: Float[np.ndarray, "n ..."], width: int) -> Float[np.ndarray, 
 
 
 def unpack(
-    cfg: Config,
-    store: Store,
-    videos: Sequence[int],
-    binary: Float[np.ndarray, "N B T"],
-    classes: Float[np.ndarray, "N B T C"] | None,
+    cfg: Config, store: Store, videos: Sequence[int], groups: Sequence[SlotScores]
 ) -> Scores:
-    """One seed's windows put together again as one row a snippet, the mean over a video's crops,
-    and over neighbours where `eval.smooth` asks for it.
+    """One seed's windows put together again as one row a snippet: the mean over a video's crops,
+    then what the model's own program does to a video's scores (`finish`), and the mean over
+    neighbours where `eval.smooth` asks for it.
     """
-    joined = None
-    if classes is not None:
-        joined = _join(cfg, store, videos, classes.reshape(-1, classes.shape[-1]))
-    return Scores(_join(cfg, store, videos, binary.reshape(-1)), joined)
+    binary = _join(cfg, store, videos, [group.binary for group in groups])
+    finish = getattr(model(cfg), "finish", None)
+    if finish is not None:
+        binary = [finish(cfg, rows) for rows in binary]
+    of_classes = [group.classes for group in groups if group.classes is not None]
+    classes = _join(cfg, store, videos, of_classes) if of_classes else None
+    return Scores(_smooth(cfg, binary), None if classes is None else _smooth(cfg, classes))
+
+
+def _smooth(cfg: Config, videos: list[np.ndarray]) -> list[np.ndarray]:
+    return [smoothed(rows, cfg.eval.smooth) for rows in videos]
 
 
 def _join(
-    cfg: Config, store: Store, videos: Sequence[int], slots: Float[np.ndarray, "N ..."]
+    cfg: Config,
+    store: Store,
+    videos: Sequence[int],
+    groups: Sequence[Float[np.ndarray, "N B T ..."]],
 ) -> list[np.ndarray]:
-    """Each video's rows [snippets, ...] from the slots of all windows, one after the other.
+    """Each video's rows [snippets, ...] from the slots of all windows.
 
-    A video's crops follow one another, each filling whole windows of T slots.
+    In a group, windows of T slots stand one after the other: a video's crops, each filling whole
+    windows.
     """
-    length, start, of_videos = cfg.model.length, 0, []
+    left = {
+        slots.shape[2]: slots.reshape(-1, *slots.shape[2:]) for slots in map(np.asarray, groups)
+    }
+    of_videos = []
     for i in videos:
         n, crops = store.videos[i].snippets, len(crops_of(cfg, store, i))
-        span = -(-n // length) * length
-        of_crops = slots[start : start + crops * span].reshape(crops, span, *slots.shape[1:])
-        of_video = of_crops[:, :n].mean(axis=0, dtype=slots.dtype)
-        of_videos.append(smoothed(of_video, cfg.eval.smooth))
-        start += crops * span
+        length = slots_of(cfg, n)
+        count = crops * -(-n // length)
+        own, left[length] = left[length][:count], left[length][count:]
+        of_crops = own.reshape(crops, -1, *own.shape[2:])[:, :n]
+        of_videos.append(of_crops.mean(axis=0, dtype=own.dtype))
     return of_videos
 
 
@@ -367,15 +387,13 @@ class Videos:
         judged = len(self.test), int(positive.sum()), int(frames.sum())
         return Counts(len(train), len(val), *judged, unjudged_sentence(self.store))
 
-    def windows(self) -> Windows:
+    def windows(self) -> tuple[Windows, ...]:
         crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
         return windows(self.cfg, self.store, crops)
 
-    def scores(
-        self, binary: Float[np.ndarray, "N B T"], classes: Float[np.ndarray, "N B T C"] | None
-    ) -> Scores:
+    def scores(self, groups: Sequence[SlotScores]) -> Scores:
         """One seed's scores of these videos from those of their windows."""
-        return unpack(self.cfg, self.store, self.test + self.val, binary, classes)
+        return unpack(self.cfg, self.store, self.test + self.val, groups)
 
     def test_scores(self, scores: Scores) -> Scores:
         """The test videos' part of one seed's scores."""

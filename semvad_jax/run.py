@@ -353,9 +353,9 @@ def detect(
     detection.check_store(cfg, features)
     detection.check_producers(run, meta.producers, features)
     checkpoint.check(run, checkpoint.THRESHOLDS)
-    params, count = checkpoint.last_weights(run, cfg, meta)
+    weights, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
-    detected = detection.detect(cfg, frozen, params, features, origin, out, files, unreadable)
+    detected = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable)
     for video, reason in detected.failed.items():
         print(f"not scored: {video}: {reason}", file=sys.stderr)
     if folders := list(detected.folders.values()):

@@ -25,7 +25,7 @@ from semvad_jax.config import Config
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.store import Store
-from semvad_jax.types import Frozen, TrainData, TrainState, Windows
+from semvad_jax.types import Frozen, TrainData, TrainState, Weights, Windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +182,10 @@ class Program:
 
     @cached_property
     def score_windows(self) -> jax.stages.Compiled:
-        """(frozen, windows), params → anomaly and class probabilities."""
+        """(frozen, windows), weights → anomaly and class probabilities."""
         f = self._over_seeds(partial(evaluate.score_windows, self.cfg))
         state = self._abstract_state(self.layout.slots, self.stacked)
-        return jax.jit(f).lower((self.frozen, self.windows), state.params).compile()
+        return jax.jit(f).lower((self.frozen, self.windows), state.weights).compile()
 
     @cached_property
     def keep_best(self) -> Callable:
@@ -207,21 +207,18 @@ class Program:
             return True
         return need.argument_size_in_bytes + need.temp_size_in_bytes < 0.9 * limit
 
-    def scores(self, params: PyTree) -> list[evaluate.Scores]:
+    def scores(self, weights: Weights) -> list[evaluate.Scores]:
         """Each seed's scores of the test videos, then the val videos; none where there are
         neither.
         """
         if self.windows is None:
             return [evaluate.Scores([], None)] * self.layout.seeds
-        binary, classes = jax.device_get(self.score_windows((self.frozen, self.windows), params))
-        return [
-            self.videos.scores(binary[k], None if classes is None else classes[k])
-            for k in range(self.layout.seeds)
-        ]
+        slots = jax.device_get(self.score_windows((self.frozen, self.windows), weights))
+        return [self.videos.scores(select(slots, k)) for k in range(self.layout.seeds)]
 
-    def judge(self, params: PyTree) -> list[dict[MetricName, float]]:
+    def judge(self, weights: Weights) -> list[dict[MetricName, float]]:
         """`evaluate.Videos.judge` of each seed."""
-        return [self.videos.judge(scores) for scores in self.scores(params)]
+        return [self.videos.judge(scores) for scores in self.scores(weights)]
 
     def final_scores(self, state: TrainState) -> dict[str, list[evaluate.Scores]]:
         """{selection: each seed's scores}: of the last weights, and of those selected on val and on
@@ -230,9 +227,9 @@ class Program:
         Where the best weights are reloaded (`train.protocol`) only "test" is there: every weight
         has seen the test videos.
         """
-        scores = {} if self.reload_best else {"last": self.scores(state.params)}
+        scores = {} if self.reload_best else {"last": self.scores(state.weights)}
         for selection in self.selections:
-            scores[selection] = self.scores(state.best[selection].params)
+            scores[selection] = self.scores(state.best[selection].weights)
         return scores
 
     def final_metrics(
@@ -284,7 +281,7 @@ class Program:
     ) -> tuple[TrainState, list[dict[MetricName, float] | None]]:
         """The state with the best weights so far; each seed's metrics unless it has stopped."""
         head, metric = self.cfg.eval.select_head, self.cfg.eval.metric
-        metrics, stopped = self.judge(state.params), np.asarray(state.stopped)
+        metrics, stopped = self.judge(state.weights), np.asarray(state.stopped)
         if metrics[0] and not any(name.head == head for name in metrics[0]):
             raise BadInput(
                 f"eval.select_head is {head!r}, which model {self.cfg.model.name} does not have; "
@@ -339,21 +336,23 @@ def out_of_fold(
     keys = jax.vmap(jax.random.key)(np.tile(np.asarray(seeds, np.uint32), folds))
     state = jax.vmap(partial(one_seed.make_state, cfg, ()))(keys, keys)
 
-    def trained(rows: TrainData, frozen: Frozen, windows: Windows, one: PyTree) -> PyTree:
+    def trained(
+        rows: TrainData, frozen: Frozen, windows: tuple[Windows, ...], one: PyTree
+    ) -> PyTree:
         normal, abnormal, state = one
         of_fold = dataclasses.replace(rows, normal=normal, abnormal=abnormal)
         state, losses = one_seed.run_interval(cfg, frozen, of_fold, jnp.ones(steps, bool), state)
-        return evaluate.score_windows(cfg, frozen, windows, state.params), losses["loss"]
+        return evaluate.score_windows(cfg, frozen, windows, state.weights), losses["loss"]
 
     seen = evaluate.Videos(cfg, store, [], videos)
 
     @jax.jit
-    def program(rows: TrainData, frozen: Frozen, windows: Windows, stacked: PyTree) -> PyTree:
+    def program(
+        rows: TrainData, frozen: Frozen, windows: tuple[Windows, ...], stacked: PyTree
+    ) -> PyTree:
         return jax.lax.map(partial(trained, rows, frozen, windows), stacked, batch_size=len(seeds))
 
-    (binary, classes), losses = jax.device_get(
-        program(rows, frozen, seen.windows(), (normal, abnormal, state))
-    )
+    slots, losses = jax.device_get(program(rows, frozen, seen.windows(), (normal, abnormal, state)))
     if not np.isfinite(losses).all():
         raise BadInput("a loss is not finite; lower train.lr")
     place = np.empty(len(videos), int)
@@ -361,20 +360,20 @@ def out_of_fold(
         place[fold] = number
     pooled = []
     for k in range(len(seeds)):
-        of_folds = [
-            seen.scores(binary[at], None if classes is None else classes[at])
-            for at in (fold * len(seeds) + k for fold in range(folds))
-        ]
+        of_folds = [seen.scores(select(slots, fold * len(seeds) + k)) for fold in range(folds)]
         own = [of_folds[fold].take(v, v + 1) for v, fold in enumerate(place)]
         pooled.append(evaluate.Scores.joined(own))
     return pooled, seen.val_abnormal
 
 
-def abstract_params(cfg: Config, count: int) -> PyTree:
+def abstract_weights(cfg: Config, count: int) -> Weights:
     """Shapes of the weights of `count` seeds, on the first device."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
-    params = jax.eval_shape(jax.vmap(lambda key: one_seed.model(cfg).init(cfg, key)), keys)
-    return _placed(params, SingleDeviceSharding(jax.devices()[0]))
+
+    def weights(key: jax.Array) -> Weights:
+        return one_seed.make_state(cfg, (), key, key).weights
+
+    return _placed(jax.eval_shape(jax.vmap(weights), keys), SingleDeviceSharding(jax.devices()[0]))
 
 
 def _placed(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
@@ -383,13 +382,11 @@ def _placed(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
 
 
 def score_videos(
-    cfg: Config, frozen: Frozen, params: PyTree, store: Store, videos: Sequence[int]
+    cfg: Config, frozen: Frozen, weights: Weights, store: Store, videos: Sequence[int]
 ) -> list[evaluate.Scores]:
     """Each seed's scores of any videos of a store, from weights stacked over seeds."""
     listed = evaluate.Videos(cfg, store, list(videos), [])
     over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
-    binary, classes = jax.device_get(over_seeds(cfg, frozen, listed.windows(), params))
-    return [
-        listed.scores(binary[k], None if classes is None else classes[k])
-        for k in range(len(binary))
-    ]
+    slots = jax.device_get(over_seeds(cfg, frozen, listed.windows(), weights))
+    count = jax.tree.leaves(weights)[0].shape[0]
+    return [listed.scores(select(slots, k)) for k in range(count)]

@@ -11,15 +11,35 @@ from semvad_jax import losses
 from semvad_jax.config import Config
 from semvad_jax.data import LOSS, batch_rows, gather, steps_per_epoch
 from semvad_jax.files import BadInput
-from semvad_jax.models import model
+from semvad_jax.models import init_state, model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
 
 EVALUATIONS_WITHOUT_BEST = 30  # the patience of train.protocol=reload_best
 
 
 def optimizer(cfg: Config) -> optax.GradientTransformation:
-    """AdamW as torch defines it, at a learning rate of 1: `descend` knows the rate of a step."""
+    """torch's AdamW, or its Adam, which adds the weight decay to the gradients; at a learning rate
+    of 1: `descend` knows the rate of a step.
+    """
+    if cfg.train.optimizer == "adam":
+        decay = optax.add_decayed_weights(cfg.train.weight_decay)
+        return optax.chain(decay, optax.adam(1.0))
     return optax.adamw(1.0, weight_decay=cfg.train.weight_decay)
+
+
+def rate(cfg: Config, steps: int, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The learning rate of a step; `steps` an epoch.
+
+    As torch's MultiStepLR: epoch m starts at `train.decay` times the rate of epoch m − 1. With
+    `train.cosine` also as its CosineAnnealingLR, epoch by epoch, whose period that many epochs
+    halve.
+    """
+    milestones = {m * steps: cfg.train.decay for m in cfg.train.milestones}
+    falling = jnp.asarray(optax.piecewise_constant_schedule(cfg.train.lr, milestones)(step))
+    if not cfg.train.cosine:
+        return falling
+    epoch = (step // steps).astype(jnp.float32)
+    return falling * (1 + jnp.cos(jnp.pi * epoch / cfg.train.cosine)) / 2
 
 
 def descend(
@@ -27,15 +47,14 @@ def descend(
 ) -> tuple[PyTree, PyTree]:
     """Parameters and optimiser after one update; `steps` an epoch.
 
-    MultiStepLR as in torch: epoch m starts at a tenth of epoch m − 1's rate. The run's step
-    decides, not the updates made, since an early stop skips updates.
+    The run's step decides on the learning rate, not the updates made, since an early stop skips
+    updates.
     """
-    milestones = {m * steps: 0.1 for m in cfg.train.milestones}
     # optax multiplies floats with whole step numbers, which strict promotion (in tests) refuses
     with jax.numpy_dtype_promotion("standard"):
-        rate = optax.piecewise_constant_schedule(cfg.train.lr, milestones)(step)
+        now = rate(cfg, steps, step)
         updates, opt = optimizer(cfg).update(grads, opt, params)
-    return optax.apply_updates(params, jax.tree.map(lambda u: rate * u, updates)), opt
+    return optax.apply_updates(params, jax.tree.map(lambda u: now * u, updates)), opt
 
 
 def evaluations(cfg: Config, steps: int) -> list[int]:
@@ -73,8 +92,8 @@ def make_state(
     """Step 0: parameters from one key, the order of the data from another. Every selection starts
     at step 0's weights.
     """
-    params = model(cfg).init(cfg, weight_key)
-    best = Best(metric=jnp.full((), -jnp.inf), step=jnp.zeros((), jnp.int32), params=params)
+    params, state = model(cfg).init(cfg, weight_key), init_state(cfg)
+    best = Best(jnp.full((), -jnp.inf), jnp.zeros((), jnp.int32), params, state)
     return TrainState(
         params=params,
         opt=optimizer(cfg).init(params),
@@ -83,14 +102,26 @@ def make_state(
         best=dict.fromkeys(selections, best),
         since_best=jnp.zeros((), jnp.int32),
         stopped=jnp.zeros((), bool),
+        state=state,
     )
 
 
 def loss(
-    cfg: Config, params: PyTree, frozen: Frozen, batch: Batch, key: Key[Array, ""], step: Array
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    outputs = model(cfg).apply(cfg, params, frozen, batch, key=key, train=True)
-    return losses.total(cfg, outputs, batch, key=key, step=step)
+    cfg: Config,
+    params: PyTree,
+    state: PyTree | None,
+    frozen: Frozen,
+    batch: Batch,
+    key: Key[Array, ""],
+    step: Array,
+) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], PyTree | None]]:
+    """The loss of a batch by the model's own `loss`, or by `losses.total`; its parts, and the batch
+    statistics after it.
+    """
+    own = model(cfg)
+    outputs = own.apply(cfg, params, frozen, batch, state=state, key=key, train=True)
+    total, parts = getattr(own, "loss", losses.total)(cfg, outputs, batch, key=key, step=step)
+    return total, (parts, outputs.state)
 
 
 def step(
@@ -102,13 +133,15 @@ def step(
     batch = gather(cfg, data, key, rows, weight)
     loss_key = jax.random.fold_in(jax.random.fold_in(key, LOSS), state.step)
     value_and_grad = jax.value_and_grad(loss, argnums=1, has_aux=True)
-    (total, parts), grads = value_and_grad(cfg, state.params, frozen, batch, loss_key, state.step)
-    old = state.params, state.opt
-    new = descend(cfg, steps_per_epoch(cfg, data), grads, state.opt, state.params, state.step)
+    (total, (parts, statistics)), grads = value_and_grad(
+        cfg, state.params, state.state, frozen, batch, loss_key, state.step
+    )
+    steps = steps_per_epoch(cfg, data)
+    params, opt = descend(cfg, steps, grads, state.opt, state.params, state.step)
+    new = replace(state, params=params, opt=opt, state=statistics)
     if cfg.train.protocol == "reload_best":
-        new = _where(state.stopped, old, new)
-    params, opt = new
-    return replace(state, params=params, opt=opt, step=state.step + 1), {"loss": total} | parts
+        new = _where(state.stopped, state, new)
+    return replace(new, step=state.step + 1), {"loss": total} | parts
 
 
 def _where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
@@ -135,7 +168,10 @@ def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""
     of equals stays. With `train.protocol=reload_best` a seed stops at its 30th evaluation without a
     better one.
     """
-    now = {name: Best(metric, state.step, state.params) for name, metric in metrics.items()}
+    now = {
+        name: Best(metric, state.step, state.params, state.state)
+        for name, metric in metrics.items()
+    }
     better = {name: metric > state.best[name].metric for name, metric in metrics.items()}
     best = {name: _where(better[name], now[name], state.best[name]) for name in metrics}
     if "test" not in better:
@@ -156,4 +192,5 @@ def end_epoch(cfg: Config, state: TrainState) -> TrainState:
     An early stop that was to end an epoch is over.
     """
     stopped = state.stopped & (cfg.train.early_stop == "run")
-    return replace(state, params=state.best["test"].params, stopped=stopped)
+    best = state.best["test"]
+    return replace(state, params=best.params, state=best.state, stopped=stopped)

@@ -2,7 +2,7 @@
 
 S seed   B batch   T time (snippets)   F store features   Q caption embedding   D dim
 W width (SemVAD: 2D)   C class (0 = normal)   L token   V video   R row (one crop of one training
-video)
+video, or a video where crops are trained together)   K crop
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Frozen:
 class TrainData:
     """All training rows, shared by every seed."""
 
-    visual: Float16[Array, "R T F"]
+    visual: Float16[Array, "R *K T F"]
     captions: Float16[Array, "V T Q"]
     video: Int[Array, " R"]  # the row's place in captions, length and labels
     length: Int[Array, " V"]
@@ -50,7 +50,7 @@ class Windows:
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    visual: Float[Array, "B T F"]
+    visual: Float[Array, "B *K T F"]  # with K where crops are trained together (train.crops)
     captions: Float[Array, "B T Q"]
     length: Int[Array, " B"]  # real snippets; the rest of T is zero
     labels: Float[Array, "B C"]  # multi-hot
@@ -69,6 +69,16 @@ class Outputs:
     class_captions: Float[Array, "C D"] | None = None  # L_c(T^(c))
     features: Float[Array, "B T W"] | None = None  # after the LGT adapter
     state: PyTree | None = None  # new batch statistics, where a model has them
+    for_loss: Mapping[str, Array] | None = None  # what else the model's own loss reads
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What scores a video: a model's parameters, and its batch statistics where it has any."""
+
+    params: PyTree
+    state: PyTree | None = None
 
 
 @register_dataclass
@@ -79,6 +89,11 @@ class Best:
     metric: Float[Array, ""]
     step: Int[Array, ""]
     params: PyTree
+    state: PyTree | None = None  # batch statistics
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.params, self.state)
 
 
 @register_dataclass
@@ -93,3 +108,9 @@ class TrainState:
     best: dict[str, Best]  # "val" (where videos are set aside) and "test"
     since_best: Int[Array, ""]  # evaluations since the last one that was better on test
     stopped: Bool[Array, ""]  # early stop of reload_best (train.protocol): steps pass untrained
+    state: PyTree | None = None  # batch statistics, where the model has them
+
+    @property
+    def weights(self) -> Weights:
+        """The last ones."""
+        return Weights(self.params, self.state)

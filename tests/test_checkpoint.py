@@ -59,7 +59,7 @@ def test_every_array_comes_back(program, saved):
 def test_the_weights_alone_and_one_seed(program, saved):
     run, state = saved
     with checkpoint.Checkpoints(run) as again:
-        params = again.restore_params(seeds.abstract_params(program.cfg, 3))
+        params = again.restore_weights(seeds.abstract_weights(program.cfg, 3))
     one = seeds.select(params, 1)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b[1])

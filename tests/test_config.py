@@ -7,6 +7,8 @@ import pytest
 from semvad_jax import config
 from semvad_jax.files import BadInput
 
+MODELS = sorted(path.stem for path in (config.CONFIGS / "models").glob("*.py"))
+
 
 def test_the_override_beats_the_file_and_the_file_beats_the_table(tmp_path):
     path = tmp_path / "mine.py"
@@ -81,7 +83,7 @@ def test_json_both_ways(name):
         ("lr", "--set 'lr' is not of the form section.field=value"),
         (
             "model.name=nothing",
-            "unknown model 'nothing'; --model takes one of: mil, semvad, vadclip",
+            f"unknown model 'nothing'; --model takes one of: {', '.join(MODELS)}",
         ),
         (
             "model.preset=nothing",

@@ -112,7 +112,7 @@ def test_shuffled_labels_keep_the_batch_balanced_and_move_the_features(store):
 
 def test_windows_cover_each_video_once(store):
     cfg = tiny(store, "train.batch=3", "train.batching=mixed")
-    windows = data.windows(cfg, store, [(0, 0), (6, 1)])  # 5 and 20 snippets
+    (windows,) = data.windows(cfg, store, [(0, 0), (6, 1)])  # 5 and 20 snippets
     assert windows.visual.shape == (1, 3, 16, 12)
     np.testing.assert_array_equal(windows.length, [[5, 16, 4]])
     np.testing.assert_array_equal(windows.visual[0, 2, :4], store.visual_rows(6, 1)[16:])

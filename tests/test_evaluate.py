@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from semvad_jax import config, data, evaluate, train
 from semvad_jax.metrics import MetricName
-from semvad_jax.types import Batch
+from semvad_jax.types import Batch, Weights
 from tests.support.stores import make_store
 
 
@@ -32,8 +32,8 @@ def scored(tmp_path_factory):
     frozen, params = data.frozen(store), train.model(cfg).init(cfg, jax.random.key(0))
     videos = [i for i, v in enumerate(store.videos) if v.split == "test"]
     windows = data.windows(cfg, store, [(i, 0) for i in videos])
-    found = jax.jit(evaluate.score_windows, static_argnums=0)(cfg, frozen, windows, params)
-    scores = evaluate.unpack(cfg, store, videos, *jax.device_get(found))
+    found = jax.jit(evaluate.score_windows, static_argnums=0)(cfg, frozen, windows, Weights(params))
+    scores = evaluate.unpack(cfg, store, videos, jax.device_get(found))
     return cfg, store, frozen, params, videos, scores
 
 
@@ -111,9 +111,9 @@ def test_a_crop_mean_is_the_mean_of_the_crops_scores(tmp_path):
         videos = [5, 6]
         pairs = [(i, c) for i in videos for c in evaluate.crops_of(cfg, store, i)]
         raw = evaluate.score_windows(
-            cfg, data.frozen(store), data.windows(cfg, store, pairs), params
+            cfg, data.frozen(store), data.windows(cfg, store, pairs), Weights(params)
         )
-        found[crop] = evaluate.unpack(cfg, store, videos, *jax.device_get(raw))
+        found[crop] = evaluate.unpack(cfg, store, videos, jax.device_get(raw))
     for place in range(2):
         mean = (found["0"].binary[place] + found["1"].binary[place]) / 2
         np.testing.assert_allclose(found["mean"].binary[place], mean, atol=1e-6)

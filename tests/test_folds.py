@@ -65,9 +65,9 @@ def test_scores_are_those_of_each_fold_trained_alone(features):
             for _ in range(steps):
                 state = step(state)
             found = jax.jit(evaluate.score_windows, static_argnums=0)(
-                cfg, frozen, seen.windows(), state.params
+                cfg, frozen, seen.windows(), state.weights
             )
-            alone = seen.scores(*jax.device_get(found))
+            alone = seen.scores(jax.device_get(found))
             for v in fold:
                 np.testing.assert_allclose(pooled[k].binary[v], alone.binary[v], atol=2e-3)
 

@@ -13,6 +13,7 @@ from semvad_jax.config import load, resolve
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import convert
+from semvad_jax.types import Weights
 from tests.support.model_cases import config as small
 from tests.support.model_cases import make_frozen, make_params
 from tests.support.stores import make_store
@@ -123,8 +124,8 @@ def test_the_command_prints_the_metrics_of_the_weights(released, tmp_path, capsy
     printed = capsys.readouterr().out
     videos = evaluate.Videos(cfg, store, data.split(cfg, store)[2], [])
     score = jax.jit(evaluate.score_windows, static_argnums=0)
-    scores = score(cfg, data.frozen(store), videos.windows(), params)
-    found = videos.test_metrics(videos.scores(*jax.device_get(scores)), "test")
+    scores = score(cfg, data.frozen(store), videos.windows(), Weights(params))
+    found = videos.test_metrics(videos.scores(jax.device_get(scores)), "test")
     assert "weights of weights.safetensors" in printed and "test, optimistic" in printed
     for head in ("binary", "class"):
         assert f"{100 * found[MetricName('test', head, 'auc')]:.2f}" in printed

@@ -14,6 +14,7 @@ import main
 from semvad_jax import config, data, evaluate, seeds, store, train
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
+from semvad_jax.types import Weights
 
 # None has two evaluations within rounding of each other: another compilation would take either.
 SEEDS = [9, 234, 34]
@@ -57,17 +58,19 @@ def one_seed(demo):
     @jax.jit
     def update(params, opt, key, step, rate):
         batch = data.gather(cfg, rows, key, *data.batch_rows(cfg, rows, key, step))
-        gradients = jax.grad(lambda p: train.loss(cfg, p, frozen, batch, key, step)[0])(params)
+        gradients = jax.grad(lambda p: train.loss(cfg, p, None, frozen, batch, key, step)[0])(
+            params
+        )
         with jax.numpy_dtype_promotion("standard"):  # optax counts steps in whole numbers
             updates, opt = adamw.update(gradients, opt, params)
         return jax.tree.map(lambda p, u: p + rate * u, params, updates), opt
 
     @jax.jit
     def score(params):
-        return evaluate.score_windows(cfg, frozen, windows, params)
+        return evaluate.score_windows(cfg, frozen, windows, Weights(params))
 
     def metric(params):
-        found = videos.judge(videos.scores(*jax.device_get(score(params))))
+        found = videos.judge(videos.scores(jax.device_get(score(params))))
         return max(found[MetricName("test", head, "auc")] for head in ("binary", "class"))
 
     return jax.jit(first), update, metric, data.steps_per_epoch(cfg, rows)

@@ -193,9 +193,10 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
     cfg = config.resolve(cfg, features)
     score, shapes, waits = timing.evaluate.score_windows, [], []
 
-    def seen(cfg, frozen, windows, params):
+    def seen(cfg, frozen, groups, weights):
+        (windows,) = groups
         shapes.append((windows.visual.shape, windows.captions.shape, windows.length.shape))
-        return score(cfg, frozen, windows, params)
+        return score(cfg, frozen, groups, weights)
 
     wait = jax.block_until_ready
     monkeypatch.setattr(timing.evaluate, "score_windows", seen)
@@ -203,7 +204,7 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
     found = timing.time_windows(cfg, 2, 3)
     assert shapes == [((1, 1, 8, 12), (1, 1, 8, 10), (1, 1))]  # traced once, one window
     assert len(waits) == 5 and len(found.seconds) == 3 and min(found.seconds) > 0
-    binary, classes = waits[0]
+    ((binary, classes),) = waits[0]
     assert binary.shape == (1, 1, 8) and classes.shape == (1, 1, 8, 3)
     assert found.device.endswith("cores") and found.device_bytes is None
     assert timing.detection(cfg, features, 1, 1).snippets == 8

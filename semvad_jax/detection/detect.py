@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
 from semvad_jax import seeds
 from semvad_jax.config import Config
@@ -28,7 +28,7 @@ from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, read_json, replacing, require, write
 from semvad_jax.store import Store, Video
 from semvad_jax.store.format import truth_known
-from semvad_jax.types import Frozen
+from semvad_jax.types import Frozen, Weights
 
 THRESHOLDS = "thresholds.json"  # in RUN/checkpoint
 DAMAGED = (
@@ -134,7 +134,7 @@ def _short(value: Any) -> str:
 def detect(
     cfg: Config,
     frozen: Frozen,
-    params: PyTree,
+    weights: Weights,
     store: Store,
     origin: Origin,
     out: Path,
@@ -144,11 +144,11 @@ def detect(
     """Writes OUT/<video>/ scores.csv, events.json and report.html for every readable video of the
     store, and OUT/index.json, which tells their folders, and of the others why they have none.
 
-    `params` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class of
-    a snippet is the one with the largest mean probability. `files` are those of the store's videos
-    that are at hand, by the video's name; `unreadable` are videos that did not come into the store,
-    with the reasons. Raises BadInput where the features do not fit the model, and where OUT is a
-    run or a store.
+    `weights` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class
+    of a snippet is the one with the largest mean probability. `files` are those of the store's
+    videos that are at hand, by the video's name; `unreadable` are videos that did not come into the
+    store, with the reasons. Raises BadInput where the features do not fit the model, and where OUT
+    is a run or a store.
     """
     check_store(cfg, store)
     for name in ("config.json", "store.json"):
@@ -160,7 +160,7 @@ def detect(
     failed = {v.video: v.error or "no snippets" for v in store.videos if v.snippets == 0}
     failed |= unreadable
     names = folder_names([store.videos[i].video for i in videos])
-    scores = seeds.score_videos(cfg, frozen, params, store, videos) if videos else []
+    scores = seeds.score_videos(cfg, frozen, weights, store, videos) if videos else []
     folders = {}
     for position, i in enumerate(videos):
         anomaly = np.stack([s.head(origin.head)[position] for s in scores]).astype(np.float64)

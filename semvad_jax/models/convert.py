@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from semvad_jax.config import Config
-from semvad_jax.files import BadInput
-from semvad_jax.models import model
+from semvad_jax.files import BadInput, require
+from semvad_jax.models import init_state, model
 from semvad_jax.models.class_text import crop_tower
-from semvad_jax.types import Frozen
+from semvad_jax.models.layers import NARROWED
+from semvad_jax.types import Frozen, Weights
 
 LAYERS = {
     "visual_proj": "ptoj_v",
@@ -88,6 +89,63 @@ def from_torch(
         text_tower=jax.tree.map(jnp.asarray, tower),
     )
     return params, frozen
+
+
+def from_program(cfg: Config, state: Mapping[str, np.ndarray]) -> Weights:
+    """Parameters and batch statistics from a state dict of another system's public program, by the
+    names that the model's file gives (`TORCH`).
+
+    Raises BadInput as `from_torch` does.
+    """
+    widths = {"feature_dim": cfg.data.feature_dim or NARROWED}
+    cfg = replace(cfg, data=replace(cfg.data, **widths))
+    names = model(cfg).TORCH
+    like = jax.eval_shape(
+        lambda key: Weights(model(cfg).init(cfg, key), init_state(cfg)), jax.random.key(0)
+    )
+
+    def theirs(path: tuple) -> str:
+        return _program_name(names, _name(path[1:]))
+
+    needed = {theirs(path) for path, _ in jax.tree.leaves_with_path(like)}
+    present = {name for name in state if not name.endswith("num_batches_tracked")}
+    _refuse(cfg, "lacks", needed - present)
+    _refuse(cfg, "holds more than it has:", present - needed)
+
+    def take(path: tuple, ours: jax.ShapeDtypeStruct) -> Array:
+        name, value = theirs(path), np.asarray(state[theirs(path)], np.float32)
+        whole = _numbered(_name(path[1:]))[0] in names  # an array as it is
+        turned = value if whole else value.T
+        if turned.size != np.prod(ours.shape) or (whole and turned.shape != ours.shape):
+            _shaped(state, name, ours.shape if whole else ours.shape[::-1])
+        return jnp.asarray(turned.reshape(ours.shape))
+
+    return jax.tree_util.tree_map_with_path(take, like)
+
+
+TAILS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def program_name(cfg: Config, name: str) -> str:
+    """What the public program of a config's model calls one of our arrays."""
+    return _program_name(model(cfg).TORCH, name)
+
+
+def _numbered(name: str) -> tuple[str, list[str]]:
+    """A name with {} for its numbers, and the numbers."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "{}", name), re.findall(r"(?<=\.)\d+(?=\.|$)", name)
+
+
+def _program_name(names: Mapping[str, str], name: str) -> str:
+    """A program's name of one of our arrays. `names` maps our layers to theirs, and arrays whose
+    axes are as ours by their whole name; {} stands for a number.
+    """
+    general, numbers = _numbered(name)
+    if general in names:
+        return names[general].format(*numbers)
+    layer, _, leaf = general.rpartition(".")
+    require(layer in names, f"no public checkpoint has {name}, which this config's model needs")
+    return f"{names[layer].format(*numbers)}.{TAILS.get(leaf, leaf)}"
 
 
 def torch_name(name: str) -> str:

@@ -13,6 +13,10 @@ from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
+from semvad_jax.models import Statistic
+from semvad_jax.types import Batch
+
+WIDEST, NARROWED = 2048, 512  # what `narrow` leaves alone, and what it makes of the rest
 DROPOUT = 1  # what a step's key is folded with, so that σ-greedy draws something else
 
 
@@ -51,6 +55,26 @@ def dropout(x: Float[Array, "..."], rate: float, key: jax.Array | None) -> Float
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
+def keys_of(key: jax.Array | None, count: int) -> list[jax.Array | None]:
+    """A key for each of `count` draws; None for each without a key."""
+    return [None] * count if key is None else [jax.random.fold_in(key, n) for n in range(count)]
+
+
+def present(batch: Batch, train: bool) -> Bool[Array, "B T"]:
+    """The snippets that a public program has before it: one video at a time in a test, and in
+    training a batch that is cut to its longest video, so that shorter ones have padding.
+    """
+    length = batch.length.max() if train else batch.length[:, None]
+    return jnp.arange(batch.visual.shape[-2]) < jnp.broadcast_to(length, (len(batch.length), 1))
+
+
+def xavier_conv(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "size I O"]:
+    """Xavier's uniform initial values for a convolution's kernel, its size counted in both fans."""
+    size, inputs, outputs = shape
+    bound = (6 / (size * (inputs + outputs))) ** 0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
 def product(x: Float[Array, "... I"], kernel: Float[Array, "I O"]) -> Float[Array, "... O"]:
     """x @ kernel over flattened rows: its gradient for the kernel is then one plain product too."""
     rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
@@ -65,13 +89,24 @@ class Linear(nnx.Module):
         rngs: nnx.Rngs,
         kernel_init: Callable | None = None,
         bias_init: Callable | None = None,
+        bias: bool = True,
     ):
         init = torch_uniform(inputs)
         self.kernel = nnx.Param((kernel_init or init)(rngs.params(), (inputs, outputs)))
-        self.bias = nnx.Param((bias_init or init)(rngs.params(), (outputs,)))
+        self.bias = nnx.Param((bias_init or init)(rngs.params(), (outputs,))) if bias else None
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return product(x, self.kernel[...]) + self.bias.astype(x.dtype)
+        y = product(x, self.kernel[...])
+        return y if self.bias is None else y + self.bias.astype(x.dtype)
+
+
+def narrow(features: int, rngs: nnx.Rngs) -> tuple[Linear | None, int]:
+    """A learned Linear to 512 for features wider than the public programs take (2048), None for
+    others; and the width after it.
+    """
+    if features <= WIDEST:
+        return None, features
+    return Linear(features, NARROWED, rngs), NARROWED
 
 
 def adapter(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear | None:
@@ -151,24 +186,73 @@ def attend(
 
 
 class Conv(nnx.Module):
-    """A convolution over time of odd width with zero padding: one matrix product, then shifts.
+    """A convolution over time with zero padding: one matrix product, then shifts.
 
-    Under `vmap` over seeds a convolution with a kernel per seed becomes a grouped convolution, slow
-    on GPUs and a source of collectives across devices; matrix products stay matrix products.
+    `before` of the other `size` − 1 snippets that it sees lie before a snippet, half of them where
+    it is not given. Under `vmap` over seeds a convolution with a kernel per seed becomes a grouped
+    convolution, slow on GPUs and a source of collectives across devices; matrix products stay
+    matrix products.
     """
 
-    def __init__(self, size: int, inputs: int, outputs: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        size: int,
+        inputs: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        dilation: int = 1,
+        before: int | None = None,
+        bias: bool = True,
+        kernel_init: Callable | None = None,
+        bias_init: Callable | None = None,
+    ):
         init = torch_uniform(size * inputs)
-        self.kernel = nnx.Param(init(rngs.params(), (size, inputs, outputs)))
-        self.bias = nnx.Param(init(rngs.params(), (outputs,)))
+        self.dilation = dilation
+        self.before = size // 2 if before is None else before
+        kernel = (kernel_init or init)(rngs.params(), (size, inputs, outputs))
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param((bias_init or init)(rngs.params(), (outputs,))) if bias else None
 
-    def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
+    def __call__(self, x: Float[Array, "*N T I"]) -> Float[Array, "*N T O"]:
         size, inputs, outputs = self.kernel.shape
-        steps = x.shape[1]
+        steps, step = x.shape[-2], self.dilation
         stacked = self.kernel.swapaxes(0, 1).reshape(inputs, size * outputs)
-        taps = jnp.pad(product(x, stacked), ((0, 0), (size // 2, size // 2), (0, 0)))
-        shifted = (taps[:, i : i + steps, i * outputs : (i + 1) * outputs] for i in range(size))
-        return sum(shifted, self.bias.astype(x.dtype))
+        taps = product(x, stacked)
+        before, after = self.before * step, (size - 1 - self.before) * step
+        taps = jnp.pad(taps, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)])
+        shifted = [
+            taps[..., i * step : i * step + steps, i * outputs : (i + 1) * outputs]
+            for i in range(size)
+        ]
+        return sum(
+            shifted[1:], shifted[0] if self.bias is None else shifted[0] + self.bias.astype(x.dtype)
+        )
+
+
+class BatchNorm(nnx.Module):
+    """Channels with mean 0 and variance 1: in training over the batch, all crops and all time,
+    padding included; otherwise by the running statistics of training, which move a tenth of the way
+    at each step (as torch's).
+    """
+
+    def __init__(self, size: int, scale: float = 1.0):
+        self.scale = nnx.Param(jnp.full(size, scale))
+        self.bias = nnx.Param(jnp.zeros(size))
+        self.mean = Statistic(jnp.zeros(size))
+        self.var = Statistic(jnp.ones(size))
+
+    def __call__(self, x: Float[Array, "*N T I"], train: bool) -> Float[Array, "*N T I"]:
+        mean, var = self.mean[...], self.var[...]
+        if train:
+            rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+            mean = rows.mean(0)
+            var = jnp.square(rows - mean).mean(0)
+            unbiased = var * (len(rows) / max(len(rows) - 1, 1))
+            for kept, now in ((self.mean, mean), (self.var, unbiased)):
+                kept[...] = 0.9 * kept[...] + 0.1 * jax.lax.stop_gradient(now)
+        scale = jax.lax.rsqrt(var + 1e-5) * self.scale[...]
+        return ((x - mean) * scale + self.bias[...]).astype(x.dtype)
 
 
 class GraphConv(nnx.Module):

@@ -23,7 +23,7 @@ class TwoLayers(nnx.Module):
         self.score = Linear(m.dim, 1, rngs)
         self.dropout, self.norm = m.dropout, m.input_norm
 
-    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None) -> Outputs:
+    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         streams = [batch.visual] * self.visual + [batch.captions] * self.captions
         streams = [stream.astype(jnp.float32) for stream in streams]
         streams = [scaled(stream) for stream in streams] if self.norm else streams
@@ -31,4 +31,4 @@ class TwoLayers(nnx.Module):
         return Outputs(binary_logits=self.score(dropout(hidden, self.dropout, key))[..., 0])
 
 
-init, apply = functions(TwoLayers)
+init, _, apply = functions(TwoLayers)

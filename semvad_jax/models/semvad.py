@@ -47,7 +47,7 @@ class SemVAD(nnx.Module):
         self.dtype = jnp.dtype(cfg.train.dtype)
         self.dropout, self.norm = m.dropout, m.input_norm
 
-    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None) -> Outputs:
+    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         visual, captions = batch.visual.astype(self.dtype), batch.captions.astype(self.dtype)
         if self.norm:
             visual, captions = scaled(visual), scaled(captions)
@@ -83,4 +83,4 @@ class SemVAD(nnx.Module):
         return self.caption_proj(scaled(captions) if self.norm else captions)
 
 
-init, apply = functions(SemVAD)
+init, _, apply = functions(SemVAD)

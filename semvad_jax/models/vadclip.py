@@ -23,7 +23,7 @@ class VadCLIP(nnx.Module):
         self.class_head = ClassHead(m.dim, rngs)
         self.dtype = jnp.dtype(cfg.train.dtype)
 
-    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None) -> Outputs:
+    def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         x = batch.visual.astype(self.dtype)
         x = x if self.visual_proj is None else self.visual_proj(x)
         x = self.temporal(x, batch.length)
@@ -38,4 +38,4 @@ class VadCLIP(nnx.Module):
         )
 
 
-init, apply = functions(VadCLIP)
+init, _, apply = functions(VadCLIP)

@@ -1,10 +1,12 @@
-"""Judging published weights, which the authors' programs of VadCLIP and SemVAD saved, on a store of
-the same kind of features.
+"""Judging published weights, which the systems' public programs saved, on a store of the same kind
+of features.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -12,11 +14,13 @@ from semvad_jax import config, data
 from semvad_jax import evaluate as judging
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput, refuse_pointer
-from semvad_jax.models import convert
+from semvad_jax.models import convert, model
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
 from semvad_jax.report.tables import plain_console
+from semvad_jax.store import Store
 from semvad_jax.store.locate import open_store
+from semvad_jax.types import Frozen, Weights
 
 
 def evaluate(cfg: Config, file: Path) -> None:
@@ -28,25 +32,36 @@ def evaluate(cfg: Config, file: Path) -> None:
     """
     store = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     cfg = config.resolve(cfg, store)
+    try:
+        arrays = safetensors.numpy.load_file(file)
+    except (OSError, safetensors.SafetensorError):
+        refuse_pointer(file)
+        raise BadInput(
+            f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
+        ) from None
+    if hasattr(model(cfg), "TORCH"):
+        weights, frozen = convert.from_program(cfg, arrays), data.frozen(store)
+    else:
+        weights, frozen = _prompting(cfg, arrays, store)
+    videos = judging.Videos(cfg, store, data.judged(store), [])
+    score = jax.jit(judging.score_windows, static_argnums=0)
+    scores = videos.scores(jax.device_get(score(cfg, frozen, videos.windows(), weights)))
+    values = videos.test_metrics(scores, "test")
+    metrics = {name: findings.spread([value]) for name, value in values.items()}
+    title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
+    unjudged = judging.unjudged_sentence(store)
+    report.print_table(plain_console(), title, metrics, behind=unjudged)
+
+
+def _prompting(
+    cfg: Config, arrays: Mapping[str, np.ndarray], store: Store
+) -> tuple[Weights, Frozen]:
+    """Weights of VadCLIP's or SemVAD's program, whose class vectors come from prompts."""
     tokens = store.class_text.get("class_tokens")
     if tokens is None:
         raise BadInput(
             f"the store at {store.path} has no class tokens, which these weights prompt with; "
             "make its class texts with CLIP"
         )
-    try:
-        weights = safetensors.numpy.load_file(file)
-    except (OSError, safetensors.SafetensorError):
-        refuse_pointer(file)
-        raise BadInput(
-            f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
-        ) from None
-    params, frozen = convert.from_torch(cfg, weights, tokens, store.class_text["class_caption"])
-    videos = judging.Videos(cfg, store, data.judged(store), [])
-    score = jax.jit(judging.score_windows, static_argnums=0)
-    scores = videos.scores(*jax.device_get(score(cfg, frozen, videos.windows(), params)))
-    values = videos.test_metrics(scores, "test")
-    metrics = {name: findings.spread([value]) for name, value in values.items()}
-    title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
-    unjudged = judging.unjudged_sentence(store)
-    report.print_table(plain_console(), title, metrics, behind=unjudged)
+    params, frozen = convert.from_torch(cfg, arrays, tokens, store.class_text["class_caption"])
+    return Weights(params), frozen

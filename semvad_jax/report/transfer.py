@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
 from semvad_jax import checkpoint, config, data, seeds
 from semvad_jax import evaluate as judging
@@ -22,7 +22,7 @@ from semvad_jax.report import summary as report
 from semvad_jax.report.findings import Spread
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
-from semvad_jax.types import Frozen
+from semvad_jax.types import Frozen, Weights
 
 Pairs = tuple[tuple[str, str], ...]  # (the run's class, the store's) that mean the same
 
@@ -106,7 +106,7 @@ def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
 
 
 def judge(
-    cfg: Config, frozen: Frozen, params: PyTree, store: Store, pairs: Pairs | None
+    cfg: Config, frozen: Frozen, weights: Weights, store: Store, pairs: Pairs | None
 ) -> list[dict[MetricName, float]]:
     """The metrics of each seed, fractions, on the store's test videos; weights are stacked over
     seeds.
@@ -123,7 +123,7 @@ def judge(
     columns, kept = _counterparts(cfg.data.classes, store.classes, pairs or ())
     selection = "test" if cfg.train.protocol == "reload_best" else "last"
     of_seeds = []
-    for scores in seeds.score_videos(cfg, frozen, params, store, videos):
+    for scores in seeds.score_videos(cfg, frozen, weights, store, videos):
         mapped = Scores(scores.binary, None)
         if pairs is not None and scores.classes is not None:
             mapped = Scores(scores.binary, [p @ columns for p in scores.classes])
@@ -160,8 +160,8 @@ def evaluate(
     if not summary.is_file():
         raise BadInput(f"{run} is not finished; go on with --resume")
     trained = report.read_summary(summary)
-    params, _ = checkpoint.last_weights(run, cfg, meta)
-    metrics = over_seeds(judge(cfg, frozen, params, store, pairs))
+    weights, _ = checkpoint.last_weights(run, cfg, meta)
+    metrics = over_seeds(judge(cfg, frozen, weights, store, pairs))
     unjudged = judging.unjudged_sentence(store)
     judged = replace(trained, dataset=dataset, device=device, metrics=metrics, unjudged=unjudged)
     report.write_summary(run / "eval.json", judged)

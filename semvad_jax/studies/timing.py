@@ -10,9 +10,9 @@ import jax
 
 from semvad_jax import data, evaluate, stopwatch, store
 from semvad_jax.config import Config
-from semvad_jax.models import model
 from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.store import Store
+from semvad_jax.train import make_state
 
 
 def detection(cfg: Config, features: Store, warm_up: int, count: int) -> Stage:
@@ -37,12 +37,13 @@ def time_windows(cfg: Config, warm_up: int, count: int) -> Measured:
     cfg = replace(cfg, train=replace(cfg.train, batch=1))
     video = _longest(features)
     crops = [(video, crop) for crop in evaluate.crops_of(cfg, features, video)]
-    every = -(-features.videos[video].snippets // cfg.model.length)
+    snippets = features.videos[video].snippets
+    every = -(-snippets // data.slots_of(cfg, snippets))
     window = jax.tree.map(lambda x: x[::every], data.windows(cfg, features, crops))
-    params = model(cfg).init(cfg, jax.random.key(0))
+    weights = make_state(cfg, (), jax.random.key(0), jax.random.key(0)).weights
     score = jax.jit(partial(evaluate.score_windows, cfg))
     device = jax.devices()[0]
-    inputs = jax.device_put((data.frozen(features), window, params), device)
+    inputs = jax.device_put((data.frozen(features), window, weights), device)
     seconds = stopwatch.measure(
         lambda _: jax.block_until_ready(score(*inputs)), range(warm_up + count), warm_up, count
     )

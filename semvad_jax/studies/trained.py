@@ -250,9 +250,9 @@ def _transferred(
         cfg, frozen, meta = checkpoint.read(source.run)
         features = stores[target.label]
         cfg = replace(cfg, eval=replace(cfg.eval, crop=target.cfg.eval.crop))
-        params, _ = checkpoint.last_weights(source.run, cfg, meta)
+        weights, _ = checkpoint.last_weights(source.run, cfg, meta)
         pairs = transfer.class_pairs(cfg.data.classes, features.classes, class_map)
-        metrics = transfer.over_seeds(transfer.judge(cfg, frozen, params, features, pairs))
+        metrics = transfer.over_seeds(transfer.judge(cfg, frozen, weights, features, pairs))
         dataset = target.summary.dataset
         same = ("judged on the store it was trained on",) if source is target else ()
         judged.append(

@@ -21,9 +21,9 @@ def shares(path: Path) -> np.ndarray:
     """One number a seed."""
     cfg, _, meta = checkpoint.read(path)
     features = run.own_store(path, cfg, meta)
-    params, count = checkpoint.last_weights(path, cfg, meta)
+    weights, count = checkpoint.last_weights(path, cfg, meta)
     videos = data.judged(features)
-    windows = data.windows(cfg, features, [(i, 0) for i in videos])
+    (windows,) = data.windows(cfg, features, [(i, 0) for i in videos])
     visual, captions = (
         np.asarray(x, np.float32).reshape(-1, *x.shape[2:])
         for x in (windows.visual, windows.captions)
@@ -33,7 +33,7 @@ def shares(path: Path) -> np.ndarray:
     lengths = np.asarray(windows.length).reshape(-1)
     of_seeds = []
     for k in range(count):
-        one = jax.tree.map(lambda x, k=k: np.asarray(x[k]), params)
+        one = jax.tree.map(lambda x, k=k: np.asarray(x[k]), weights.params)
         f = visual @ one["visual_proj"]["kernel"] + one["visual_proj"]["bias"]
         t = captions @ one["caption_proj"]["kernel"] + one["caption_proj"]["bias"]
         found = []
@@ -41,9 +41,9 @@ def shares(path: Path) -> np.ndarray:
             if n < 2:
                 continue
             logits = f_window[:n] @ t_window[:n].T / np.sqrt(cfg.model.dim)
-            weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-            weights /= weights.sum(axis=1, keepdims=True)
-            entropy = -(weights * np.log(np.maximum(weights, 1e-30))).sum(axis=1)
+            share = np.exp(logits - logits.max(axis=1, keepdims=True))
+            share /= share.sum(axis=1, keepdims=True)
+            entropy = -(share * np.log(np.maximum(share, 1e-30))).sum(axis=1)
             found += (entropy / np.log(n)).tolist()
         of_seeds.append(np.mean(found))
     return np.array(of_seeds)

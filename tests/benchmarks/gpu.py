@@ -385,7 +385,7 @@ def stages(
         "placing_s": round(time.perf_counter() - made, 1),
         "rows": program.rows.visual.shape[0],
         "windows": sum(-(-v.snippets // cfg.model.length) for v in store.videos[size.train :]),
-        "window_slots": int(np.prod(program.windows.length.shape)),
+        "window_slots": int(np.prod(program.windows[0].length.shape)),
         "steps": program.steps,
         "evaluations": len(program.evaluations),
         "data_bytes": {k: sum(x.nbytes for x in jax.tree.leaves(v)) for k, v in bytes_of.items()},
@@ -423,7 +423,7 @@ def stages(
     repeats = [seconds]
     same = {
         "losses": bool(np.array_equal(first, losses(measured))),
-        "weights": bool(np.array_equal(marks, checksums(state.params))),
+        "weights": bool(np.array_equal(marks, checksums(state.weights))),
     }
     while sum(repeats) < 4 and len(repeats) < 5:
         seconds, (state, measured) = timed(lambda s=state: go(s, steps))
@@ -432,12 +432,12 @@ def stages(
     yield {"step_s": step, "intervals_s": repeats, "repeats_to_the_bit": same}
 
     def score() -> Any:
-        return program.score_windows((program.frozen, program.windows), state.params)
+        return program.score_windows((program.frozen, program.windows), state.weights)
 
     timed(score)
     scoring = statistics.median(timed(score)[0] for _ in range(2))
-    judging = timed(lambda: program.judge(state.params))[0]
-    judging = timed(lambda: program.judge(state.params))[0]
+    judging = timed(lambda: program.judge(state.weights))[0]
+    judging = timed(lambda: program.judge(state.weights))[0]
     run = program.steps * step + len(program.evaluations) * judging
     yield {
         "scoring_s": scoring,

@@ -86,7 +86,7 @@ def in_jax(
     def evaluate() -> None:
         for state in states:
             windows = (program.frozen, program.windows)
-            jax.block_until_ready(program.score_windows(windows, state.params))
+            jax.block_until_ready(program.score_windows(windows, state.weights))
 
     return Contender(
         name, lambda: np.concatenate([go_on(i) for i in range(len(states))]), evaluate, compilation
@@ -104,7 +104,7 @@ def in_torch(
     """One model per seed; `orders` [S, steps of all turns, B] are the rows they are trained on."""
     cfg, t = program.cfg, program.cfg.train
     rows = jax.tree.map(torch_semvad.tensor, jax.device_get(program.rows))
-    windows = jax.tree.map(torch_semvad.tensor, jax.device_get(program.windows))
+    windows = jax.tree.map(torch_semvad.tensor, jax.device_get(program.windows[0]))
     optimisers = [
         torch.optim.AdamW(
             model.parameters(),
