@@ -147,21 +147,20 @@ def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
     length, fit = cfg.model.length, cfg.model.fit
     members = [store.videos[i] for i in videos]
     labels = np.array([[name in v.labels for name in store.classes] for v in members], np.float32)
+    joint = cfg.train.crops == "joint"
+    if joint:
+        counts = sorted({v.crops for v in members})
+        require(
+            len(counts) == 1,
+            f"the videos of {store.path} have {' or '.join(map(str, counts))} crops, and "
+            "train.crops=joint needs as many of each; set train.crops=rows",
+        )
     of_videos = [
         np.stack([fit_length(store.visual_rows(i, c), length, fit) for c in range(v.crops)])
         for i, v in zip(videos, members, strict=True)
     ]
-    if cfg.train.crops == "joint":
-        counts = {v.crops for v in members}
-        require(
-            len(counts) == 1,
-            f"the videos of {store.path} have {' or '.join(map(str, sorted(counts)))} crops, and "
-            "train.crops=joint needs as many of each; set train.crops=rows",
-        )
-        video, visual = np.arange(len(members)), np.stack(of_videos)
-    else:
-        video = np.repeat(np.arange(len(members)), [v.crops for v in members])
-        visual = np.concatenate(of_videos)
+    visual = np.stack(of_videos) if joint else np.concatenate(of_videos)
+    video = np.repeat(np.arange(len(members)), 1 if joint else [v.crops for v in members])
     normal = labels[video, 0] == 1
     padded = fit in ("bins", "pick")
     captions = [fit_length(store.caption_rows(i), length, fit) for i in videos]

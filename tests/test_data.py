@@ -31,6 +31,67 @@ def test_long_videos_are_binned_and_short_ones_padded():
     np.testing.assert_array_equal(data.fit_length(rows, 12)[:, 0], [*range(10), 0, 0])
 
 
+def test_a_short_video_repeats_its_rows_where_the_program_does():
+    rows = np.arange(5, dtype=np.float32)[:, None]
+    found = data.fit_length(rows, 8, "bins_repeat")  # edges 0 0 1 1 2 3 3 4 5
+    np.testing.assert_array_equal(found[:, 0], [0, 0, 1, 1, 2, 3, 3, 4])
+    long = np.arange(10, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(
+        data.fit_length(long, 4, "bins_repeat"), data.fit_length(long, 4, "bins")
+    )
+
+
+def test_rows_can_be_picked():
+    rows = np.arange(10, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(data.fit_length(rows, 4, "pick")[:, 0], [0, 3, 6, 9])
+    np.testing.assert_array_equal(data.fit_length(rows[:3], 4, "pick")[:, 0], [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(("n", "length"), [(10, 4), (3, 8), (7, 7), (1, 5)])
+def test_resizing_is_linear_between_the_middles_of_rows(n, length):
+    rows = np.random.default_rng(n).standard_normal((n, 2)).astype(np.float32)
+    found = data.fit_length(rows, length, "resize")
+    middle = (np.arange(length) + 0.5) * n / length
+    for column in range(2):
+        expected = np.interp(middle, np.arange(n) + 0.5, rows[:, column])
+        np.testing.assert_allclose(found[:, column], expected, atol=1e-6)
+
+
+def test_crops_can_be_trained_together(store):
+    cfg = tiny(store, "train.crops=joint", "model.fit=bins_repeat")
+    train, _, _ = data.split(cfg, store)
+    rows = data.train_data(cfg, store, train)
+    assert rows.visual.shape == (24, 2, 16, 12) and rows.video.tolist() == list(range(24))
+    assert set(rows.length.tolist()) == {16}  # nothing is padded
+    for crop in range(2):
+        expected = data.fit_length(store.visual_rows(train[3], crop), 16, "bins_repeat")
+        np.testing.assert_array_equal(rows.visual[3, crop], expected)
+    assert len(rows.normal) + len(rows.abnormal) == 24
+    key = jax.random.key(0)
+    batch = data.gather(cfg, rows, key, *data.batch_rows(cfg, rows, key, jnp.int32(0)))
+    assert batch.visual.shape == (8, 2, 16, 12)
+    assert data.run_steps(cfg, store) == cfg.train.epochs * data.steps_per_epoch(cfg, rows)
+
+
+def test_crops_of_different_numbers_cannot_be_joined(store):
+    videos = tuple(replace(v, crops=1 + k % 2) for k, v in enumerate(store.videos))
+    mixed = replace(store, videos=videos)
+    cfg = tiny(store, "train.crops=joint")
+    with pytest.raises(BadInput, match="have 1 or 2 crops, and train.crops=joint needs as many"):
+        data.train_data(cfg, mixed, data.split(cfg, store)[0])
+
+
+def test_whole_videos_are_grouped_by_powers_of_two(store):
+    cfg = tiny(store, "eval.whole=true")
+    short, long = data.windows(cfg, store, [(0, 0), (6, 1), (2, 0)])  # 5, 20 and 12 snippets
+    assert short.visual.shape == (1, 2, 16, 12) and short.length.tolist() == [[5, 12]]
+    assert long.visual.shape == (1, 1, 32, 12) and long.length.tolist() == [[20]]
+    np.testing.assert_array_equal(long.visual[0, 0, :20], store.visual_rows(6, 1))
+    assert not long.visual[0, 0, 20:].any()
+    many = data.windows(cfg, store, [(6, c % 2) for c in range(10)])[0]
+    assert many.visual.shape[:3] == (3, 4, 32)  # as many slots a batch as in training: 8 of 16
+
+
 def test_rows_follow_videos_and_crops(store):
     cfg = tiny(store)
     train, _, _ = data.split(cfg, store)

@@ -50,6 +50,35 @@ def test_adamw_with_multistep_equals_torch():
         np.testing.assert_allclose(params, parameter.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_adam_with_halving_and_a_cosine_equals_torch():
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; pip install torch to compare the optimiser"
+    )
+    rng = np.random.default_rng(0)
+    start, gradients = rng.standard_normal((3, 2)), rng.standard_normal((12, 3, 2))
+    for fields, schedule in (
+        (("train.milestones=1,3", "train.decay=0.5"), ("MultiStepLR", ([1, 3], 0.5))),
+        (("train.milestones=", "train.cosine=5"), ("CosineAnnealingLR", (5,))),
+    ):
+        parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float32))
+        reference = torch.optim.Adam([parameter], lr=2e-2, weight_decay=0.1)
+        name, arguments = schedule
+        rates = getattr(torch.optim.lr_scheduler, name)(reference, *arguments)
+        more = ["train.lr=2e-2", "train.optimizer=adam", "train.weight_decay=0.1"]
+        cfg = config.load("ucf", [*more, *fields])
+        params = jnp.asarray(start, jnp.float32)
+        opt = train.optimizer(cfg).init(params)
+        for i, g in enumerate(gradients):
+            parameter.grad = torch.tensor(g, dtype=torch.float32)
+            reference.step()
+            if i % 3 == 2:
+                rates.step()
+            params, opt = train.descend(
+                cfg, 3, jnp.asarray(g, jnp.float32), opt, params, jnp.int32(i)
+            )
+            np.testing.assert_allclose(params, parameter.detach().numpy(), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "steps", "expected"),
     [
