@@ -339,7 +339,7 @@ def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Pa
     _without(
         args, "times one seed with fresh weights", "folds", "model", "class_map", "resume", *SEEDS
     )
-    plan = runtime.plan(args.data or [], args.config, args.set)
+    plan = runtime.plan(study, args.data or [], args.config, args.set)
 
     from featurize import request
     from featurize import runtime as featurizer
@@ -348,7 +348,11 @@ def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Pa
     weights = request.local_weights(args.weights)
     video, stages = featurizer.stages(plan.video, plan.features, weights, *counts, home / "video")
     stages.append(timing.detection(plan.cfg, plan.features, *counts))
-    runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages), home)
+    others = [
+        timing.detection(cfg, plan.features, *counts, f"detection by {name}")
+        for name, cfg in plan.others.items()
+    ]
+    runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages, others), home)
 
 
 def _without(args: argparse.Namespace, why: str, *names: str) -> None:

@@ -26,6 +26,7 @@ STUDY = """
 from semvad_jax.studies.runtime import Runtime
 study = Runtime(title="A quick one", snippets={n}, warm_up=1, paper={{"captioner": 1.112}})
 """
+QUIET = runtime.Runtime("times one system")
 MB = 1 << 20
 
 
@@ -221,12 +222,12 @@ def test_the_model_runs_window_by_window(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan():
-    return runtime.plan([], None, [])
+    return runtime.plan(QUIET, [], None, [])
 
 
-def told(tmp_path, plan, stages, fps=25.0, n=3):
+def told(tmp_path, plan, stages, fps=25.0, n=3, others=()):
     chosen = runtime.Runtime("A title", n, 1, {"captioner": 1.112})
-    timed = runtime.Timed(plan, Path("v.mp4"), fps, stages)
+    timed = runtime.Timed(plan, Path("v.mp4"), fps, stages, others)
     runtime.tell(chosen, "runtime", timed, tmp_path)
     return json.loads((tmp_path / "study.json").read_text())
 
@@ -255,6 +256,27 @@ def test_figures_are_those_of_the_seconds(tmp_path, plan, capsys):
     assert "all together 0.500 2.00 32.0 –" in shown
     assert "32.0 frames a second, faster than real time (the video has 25)" in shown
     assert "n = 3 calls a stage" in shown and "after 1 that do not count" in shown
+
+
+def test_other_systems_are_shown_apart(tmp_path, plan, capsys):
+    """A system stands in the place of fusion + detection, so it is in no sum."""
+    stages = [Stage("decode", "PyAV", measured([0.5]))]
+    others = [Stage("detection by mil", "mil, paper", measured([1.6]), snippets=8)]
+    found = told(tmp_path, plan, stages, others=others)
+    assert found["together"]["seconds_a_snippet"] == 0.5 and len(found["rows"]) == 1
+    (row,) = found["other_systems"]
+    assert row["stage"] == "detection by mil" and row["seconds_a_snippet"] == pytest.approx(0.2)
+    shown = words(capsys)
+    assert "detection by mil 0.200 5.00 80.0 –" in shown and "all together 0.500" in shown
+
+
+def test_every_trained_system_is_timed(plan):
+    names = sorted(path.stem for path in (ROOT / "configs/models").glob("*.py"))
+    chosen = find_study("runtime")
+    assert sorted([*chosen.systems, "semvad"]) == names
+    others = runtime.plan(chosen, [], None, ["model.preset=best"]).others
+    assert [cfg.model.name for cfg in others.values()] == list(chosen.systems)
+    assert {cfg.model.preset for cfg in others.values()} == {"paper"}  # --set is SemVAD's
 
 
 def test_real_time_is_the_videos_own(tmp_path, plan, capsys):
@@ -359,11 +381,11 @@ def test_models_of_the_paper_by_local_weights(video, tmp_path, monkeypatch, caps
 def test_the_stores_label_or_a_flag_chooses_the_config(tmp_path):
     made = make_store(tmp_path / "store")
     data = [f"fights={made.path}", "video=a=b.mp4"]
-    chosen = runtime.plan(data, None, ["model.name=vadclip"])
+    chosen = runtime.plan(QUIET, data, None, ["model.name=vadclip"])
     assert (chosen.video, chosen.features.path) == (Path("a=b.mp4"), made.path)
     assert (chosen.cfg.model.length, chosen.cfg.model.name) == (24, "vadclip")
-    assert runtime.plan(data, "ucf", []).cfg.model.length == 256
-    assert runtime.plan(["video=a.mp4"], None, []).features.path == Path("demo")
+    assert runtime.plan(QUIET, data, "ucf", []).cfg.model.length == 256
+    assert runtime.plan(QUIET, ["video=a.mp4"], None, []).features.path == Path("demo")
 
 
 def test_what_was_made_once_is_not_timed():

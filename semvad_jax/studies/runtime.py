@@ -36,6 +36,7 @@ class Runtime:
     paper: Mapping[str, float] = field(default_factory=dict)  # seconds a snippet, by stage
     paper_together: tuple[float, float] | None = None  # of captions, fusion and detection, with SD
     paper_others: Mapping[str, float] = field(default_factory=dict)  # other systems'
+    systems: Sequence[str] = ()  # models that are timed besides, at their defaults
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Plan:
     video: Path | None
     features: Store
     cfg: Config
+    others: Mapping[str, Config] = field(default_factory=dict)  # by the system's name
 
 
-def plan(data: Sequence[str], base: str | None, overrides: Sequence[str]) -> Plan:
+def plan(study: Runtime, data: Sequence[str], base: str | None, overrides: Sequence[str]) -> Plan:
     """Reads --data [video=FILE] [LABEL=STORE], --config and --set. Raises BadInput for two stores,
     for a bad one and for bad settings.
     """
@@ -62,7 +64,11 @@ def plan(data: Sequence[str], base: str | None, overrides: Sequence[str]) -> Pla
         raise BadInput("--set data.store: the store is named by --data LABEL=STORE")
     features = open_store(path)
     cfg = settings((), label, features, base, overrides)
-    return Plan(Path(video) if video else None, features, config.resolve(cfg, features))
+    others = {
+        name: config.resolve(settings((f"model.name={name}",), label, features, base, ()), features)
+        for name in study.systems
+    }
+    return Plan(Path(video) if video else None, features, config.resolve(cfg, features), others)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Timed:
     video: Path
     fps: float
     stages: Sequence[Stage]
+    others: Sequence[Stage] = ()  # other systems in the place of fusion + detection
 
 
 def together(stages: Sequence[Stage]) -> float:
@@ -86,16 +93,17 @@ def tell(study: Runtime, name: str, timed: Timed, home: Path) -> None:
     write(home / "study.json", json_text(_numbers(study, name, timed)))
     console = plain_console()
     console.print(f"\n{study.title}\n{timed.video}; models of {timed.plan.features.path}\n")
-    console.print("Mean ± SD", _times(study, timed.stages), "Peak memory", _memory(timed.stages))
+    stages = [*timed.stages, *timed.others]
+    console.print("Mean ± SD", _times(study, timed), "Peak memory", _memory(stages))
     for line in _notes(study, timed):
         console.print(line)
     console.print(f"The numbers: {home / 'study.json'}")
 
 
-def _times(study: Runtime, stages: Sequence[Stage]) -> Table:
+def _times(study: Runtime, timed: Timed) -> Table:
     times = table("stage", "seconds a snippet", "snippets/s", "fps", "the paper, s")
     times.columns[0].no_wrap = True
-    for stage in stages:
+    for stage in timed.stages:
         figure = study.paper.get(stage.name)
         theirs = "–" if figure is None else f"{figure:.3f}{'*' if _differs(stage) else ''}"
         times.add_row(stage.name, *_cells(stage), theirs)
@@ -104,7 +112,10 @@ def _times(study: Runtime, stages: Sequence[Stage]) -> Table:
     times.add_section()
     printed = study.paper_together
     theirs = "–" if printed is None else f"{printed[0]:.3f} ± {printed[1]:.3f}"
-    times.add_row("all together", *map(_digits, _rates(together(stages)).values()), theirs)
+    times.add_row("all together", *map(_digits, _rates(together(timed.stages)).values()), theirs)
+    times.add_section()
+    for stage in timed.others:
+        times.add_row(stage.name, *_cells(stage), "–")
     for name, seconds in study.paper_others.items():
         times.add_row(name, "–", "–", "–", f"{seconds:.3f}")
     return times
@@ -158,7 +169,7 @@ def _notes(study: Runtime, timed: Timed) -> Iterable[str]:
         f"{study.warm_up} that do not count; a video that ends is opened again within the next "
         "snippet's time."
     )
-    for stage in timed.stages:
+    for stage in (*timed.stages, *timed.others):
         if stage.measured and stage.snippets > 1:
             yield (
                 f"{stage.name}: a call is a window of {stage.snippets} snippets and takes "
@@ -205,6 +216,7 @@ def _numbers(study: Runtime, name: str, timed: Timed) -> dict[str, Any]:
         "warm_up_calls": study.warm_up,
         "rows": [_stage(stage) for stage in timed.stages],
         "together": _rates(together(timed.stages)),
+        "other_systems": [_stage(stage) for stage in timed.others],
         "untimed": [stage.name for stage in timed.stages if stage.measured is None],
     }
 

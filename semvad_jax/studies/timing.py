@@ -1,4 +1,4 @@
-"""The one stage of the runtime tables that runs in JAX: fusion + detection.
+"""The one stage of the runtime tables that runs in JAX: fusion + detection, or another system.
 
 It is timed in a process of its own, which loads this file; what it imports counts as memory.
 """
@@ -14,14 +14,16 @@ from semvad_jax.stopwatch import Measured, Stage
 from semvad_jax.store import Store
 from semvad_jax.train import make_state
 
+FUSION = "fusion + detection"  # SemVAD's
 
-def detection(cfg: Config, features: Store, warm_up: int, count: int) -> Stage:
+
+def detection(cfg: Config, features: Store, warm_up: int, count: int, name: str = FUSION) -> Stage:
     """Times a resolved config's model on its store, `count` calls after `warm_up` others."""
-    name = "fusion + detection"
     measured = stopwatch.alone(name, time_windows, cfg, warm_up, count)
     tower = cfg.data.text_tower > 0
     note = f"{name}: the class names run through the text tower with every window" if tower else ""
-    snippets = min(cfg.model.length, features.videos[_longest(features)].snippets)
+    longest = features.videos[_longest(features)].snippets
+    snippets = min(data.slots_of(cfg, longest), longest)
     return Stage(name, f"{cfg.model.name}, {cfg.model.preset}", measured, snippets, note)
 
 
