@@ -16,7 +16,9 @@ Config files (--config PATH) and study files are Python programs and are run: us
 
 import argparse
 import errno
+import hashlib
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semvad_jax import config
-from semvad_jax.files import BadInput, locked, printable
+from semvad_jax.files import BadInput, cache_folder, locked, printable
+from semvad_jax.store import verified
 
 if TYPE_CHECKING:
     from semvad_jax.studies.captions import CaptionMatch
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from semvad_jax.studies.study import Options, Study
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
+CPU = Path("/proc/cpuinfo")
 UNSCORED = 3  # exit status of --detect where some video could not be scored
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -103,6 +107,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="--eval --data STORE: its captions are by another model, in place of the run's own",
     )
+    add("--verify", action="store_true", help="read every store whole, also those read before")
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--folds", metavar="K", type=int, help="--study preset: of its cross-validation")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
@@ -365,7 +370,11 @@ def _without(args: argparse.Namespace, why: str, *names: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one sentence and status 2."""
     args = arguments(argv)
+    # before jax is imported: what one command compiled the next one takes from there
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_compiled()))
     try:
+        if args.verify:
+            verified.forget()
         if args.study:
             study(args)
         elif args.config:
@@ -385,6 +394,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         where = error.filename or "the output"
         _fail(f"cannot write {where}: {os.strerror(error.errno)}; what was saved before stays", 2)
+
+
+def _compiled() -> Path:
+    """Where compiled programs are kept: a folder for each kind of processor, since a program for
+    one may not run on another that shares this user's files.
+    """
+    lines = CPU.read_text().splitlines() if CPU.is_file() else [platform.machine()]
+    flags = [line for line in lines if line.startswith(("flags", "Features"))] or lines[:1]
+    kind = hashlib.sha256(flags[0].encode()).hexdigest()[:8]
+    return cache_folder() / f"compiled-{kind}"
 
 
 def _fail(sentence: str, status: int) -> None:

@@ -30,8 +30,8 @@ IOUS = (0.1, 0.2, 0.3, 0.4, 0.5)
 class SlotScores(NamedTuple):
     """Probabilities of the snippet slots of some windows, by each head."""
 
-    binary: Float[Array, "*S N B T"]
-    classes: Float[Array, "*S N B T C"] | None
+    binary: Float[Array | np.ndarray, "*S N B T"]
+    classes: Float[Array | np.ndarray, "*S N B T C"] | None
 
 
 def score_windows(
@@ -151,7 +151,7 @@ def _join(
     cfg: Config,
     store: Store,
     videos: Sequence[int],
-    groups: Sequence[Float[np.ndarray, "N B T ..."]],
+    groups: Sequence[Float[Array | np.ndarray, "N B T ..."]],
 ) -> list[np.ndarray]:
     """Each video's rows [snippets, ...] from the slots of all windows.
 

@@ -6,15 +6,20 @@ import ctypes
 import gc
 import os
 import runpy
+import tempfile
 from pathlib import Path
 
 import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "semvad-jax"
-# before jax is imported, and for the processes that tests start
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "compiled-by-tests")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# before jax is imported, and for the processes that tests start, pytest's own workers among them
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "compiled-by-tests")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    # what the programs under test keep in the user's cache folder stays out of it
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semvad-jax-tests-")
+
 
 import jax
 

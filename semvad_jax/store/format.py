@@ -230,8 +230,10 @@ def starts_of(rows: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
 
 
-def open_array(path: Path, width: int, videos: Sequence[Video]) -> np.ndarray:
-    """Memory-map a float16 array of the videos' rows and look through it once for odd numbers."""
+def open_array(path: Path, width: int, videos: Sequence[Video], look: bool = True) -> np.ndarray:
+    """Memory-map a float16 array of the videos' rows and, unless that was done before, look through
+    it for numbers that are not finite.
+    """
     starts = starts_of(rows_of(path.name, videos))
     try:
         with warnings.catch_warnings():
@@ -246,7 +248,7 @@ def open_array(path: Path, width: int, videos: Sequence[Video]) -> np.ndarray:
         f"float16 {[int(starts[-1]), width]}.",
     )
     step = max(1, BLOCK // width)
-    for first in range(0, len(array), step):
+    for first in range(0, len(array) if look else 0, step):
         finite = np.isfinite(array[first : first + step]).all(axis=1)
         if not finite.all():
             row = first + int(np.argmin(finite))

@@ -15,6 +15,7 @@ machine's name, so equal input gives equal bytes.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ from semvad_jax.files import (
     sha256,
     temporary,
 )
+from semvad_jax.store import verified
 from semvad_jax.store.format import (
     ARRAYS,
     FILES,
@@ -115,7 +117,8 @@ class Store:
 
 
 def open(path: str | Path) -> Store:
-    """Open the store at `path`; its arrays are read once to check them and stay on disk.
+    """Open the store at `path`; its arrays stay on disk. They are read whole to check them, unless
+    that was done before and no file has changed since (`verified`).
 
     Raises BadInput, naming the file or the video: a missing file, another schema, a checksum that
     differs, an array of objects, a number that is not finite, lengths that do not add up, a label
@@ -125,19 +128,35 @@ def open(path: str | Path) -> Store:
     info = read_info(path)
     for name in FILES:
         require((path / name).is_file(), f"{path / name} is missing; make the store again.")
-        refuse_pointer(path / name)
-        require(
-            sha256(path / name) == info["sha256"].get(name),
-            f"{path / name} differs from its checksum in store.json; make the store again.",
-        )
+    now = verified.marks(path, {name: info["sha256"].get(name, "") for name in FILES})
+    seen = verified.known(path, now)
+    if not seen:
+        _check_sums(path, info["sha256"])
     classes = tuple(info["classes"])
     videos = read_videos(path / "videos.jsonl", classes)
     visual, captions = (
-        open_array(path / name, width, videos)
+        open_array(path / name, width, videos, look=not seen)
         for name, width in zip(ARRAYS, (info["feature_dim"], info["caption_dim"]), strict=True)
     )
     class_text = read_class_text(path / "class_text.safetensors", len(classes), captions.shape[1])
+    if not seen:
+        verified.remember(path, now)
     return Store(path, info, videos, classes, visual, captions, class_text)
+
+
+def _check_sums(path: Path, sums: Mapping[str, str]) -> None:
+    """Raises BadInput where a file is not what store.json says of it; files are read side by
+    side.
+    """
+    for name in FILES:
+        refuse_pointer(path / name)
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
+        found = pool.map(sha256, (path / name for name in FILES))
+        for name, digest in zip(FILES, found, strict=True):
+            require(
+                digest == sums.get(name),
+                f"{path / name} differs from its checksum in store.json; make the store again.",
+            )
 
 
 class Writer:
