@@ -2,13 +2,14 @@
 key.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Float16, Int, Key
 
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput, require
@@ -19,6 +20,7 @@ from semvad_jax.store.val import recorded, set_aside
 from semvad_jax.types import Batch, Frozen, TrainData, Windows
 
 ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
+RELEASE = 64  # videos after which the memory of what was read is given back
 SHORTEST = 16  # slots of a window that holds a whole video
 
 
@@ -70,7 +72,7 @@ def without_each(data: TrainData, folds: Sequence[np.ndarray]) -> list[TrainData
         return [np.resize(part, most) for part in left]
 
     pairs = zip(kept(np.asarray(data.normal)), kept(np.asarray(data.abnormal)), strict=True)
-    return [replace(data, normal=jnp.asarray(n), abnormal=jnp.asarray(a)) for n, a in pairs]
+    return [replace(data, normal=n, abnormal=a) for n, a in pairs]
 
 
 def readable(store: Store, split: str) -> list[int]:
@@ -155,26 +157,41 @@ def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
             f"the videos of {store.path} have {' or '.join(map(str, counts))} crops, and "
             "train.crops=joint needs as many of each; set train.crops=rows",
         )
-    of_videos = [
-        np.stack([fit_length(store.visual_rows(i, c), length, fit) for c in range(v.crops)])
-        for i, v in zip(videos, members, strict=True)
-    ]
-    visual = np.stack(of_videos) if joint else np.concatenate(of_videos)
-    video = np.repeat(np.arange(len(members)), 1 if joint else [v.crops for v in members])
+    crops = [v.crops for v in members]
+    visual = aligned((sum(crops), length, store.feature_dim))
+    captions = aligned((len(videos), length, store.caption_dim))
+    row = 0
+    for place, (i, v) in enumerate(zip(videos, members, strict=True)):
+        captions[place] = fit_length(store.caption_rows(i), length, fit)
+        for crop in range(v.crops):
+            visual[row] = fit_length(store.visual_rows(i, crop), length, fit)
+            row += 1
+        if place % RELEASE == 0:
+            store.release()
+    if joint:
+        visual = visual.reshape(len(members), -1, *visual.shape[1:])
+    video = np.repeat(np.arange(len(members), dtype=np.int32), 1 if joint else crops)
     normal = labels[video, 0] == 1
     padded = fit in ("bins", "pick")
-    captions = [fit_length(store.caption_rows(i), length, fit) for i in videos]
     return TrainData(
-        visual=jnp.asarray(visual),
-        captions=jnp.asarray(np.stack(captions)),
-        video=jnp.asarray(video, jnp.int32),
-        length=jnp.array(
-            [min(v.snippets, length) if padded else length for v in members], jnp.int32
-        ),
-        labels=jnp.asarray(labels),
-        normal=jnp.asarray(np.flatnonzero(normal), jnp.int32),
-        abnormal=jnp.asarray(np.flatnonzero(~normal), jnp.int32),
+        visual=visual,
+        captions=captions,
+        video=video,
+        length=np.array([min(v.snippets, length) if padded else length for v in members], np.int32),
+        labels=labels,
+        normal=np.flatnonzero(normal).astype(np.int32),
+        abnormal=np.flatnonzero(~normal).astype(np.int32),
     )
+
+
+def aligned(shape: tuple[int, ...]) -> Float16[np.ndarray, "..."]:
+    """Zeros of which JAX makes no copy where the device is the CPU: they begin at a whole multiple
+    of 64 bytes.
+    """
+    size = 2 * math.prod(shape)
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(np.float16).reshape(shape)
 
 
 def steps_per_epoch(cfg: Config, data: TrainData) -> int:
@@ -273,20 +290,23 @@ def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> tup
 
 
 def _group(cfg: Config, store: Store, videos: Sequence[tuple[int, int]], steps: int) -> Windows:
-    visual, captions, length = [], [], []
-    for i, crop in videos:
-        v, c = store.visual_rows(i, crop), store.caption_rows(i)
-        for start in range(0, len(v), steps):
-            visual.append(fit_length(v[start : start + steps], steps))
-            captions.append(fit_length(c[start : start + steps], steps))
-            length.append(min(len(v) - start, steps))
+    pieces = [
+        (i, crop, start)
+        for i, crop in videos
+        for start in range(0, store.videos[i].snippets, steps)
+    ]
     # long windows in batches of as many slots as training has
-    size = min(max(cfg.train.batch * cfg.model.length // steps, 1), len(length))
-    missing = -len(length) % size  # windows of length 0 fill the last batch
-
-    def batches(rows: np.ndarray) -> np.ndarray:
-        filled = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-        return filled.reshape(-1, size, *rows.shape[1:])
-
-    arrays = np.stack(visual), np.stack(captions), np.array(length, np.int32)
-    return Windows(*(jnp.asarray(batches(a)) for a in arrays))
+    size = min(max(cfg.train.batch * cfg.model.length // steps, 1), len(pieces))
+    count = -(-len(pieces) // size)  # windows of length 0 fill the last batch
+    visual = aligned((count * size, steps, store.feature_dim))
+    captions = aligned((count * size, steps, store.caption_dim))
+    length = np.zeros(count * size, np.int32)
+    for row, (i, crop, start) in enumerate(pieces):
+        v = store.visual_rows(i, crop)[start : start + steps]
+        visual[row, : len(v)] = v
+        captions[row, : len(v)] = store.caption_rows(i)[start : start + steps]
+        length[row] = len(v)
+        if row % RELEASE == 0:
+            store.release()
+    of_batches = (x.reshape(count, size, *x.shape[1:]) for x in (visual, captions, length))
+    return Windows(*of_batches)

@@ -42,9 +42,9 @@ def score_windows(
     """
 
     def batch_scores(window: Windows) -> SlotScores:
-        size = window.length.shape[0]
-        labels = jnp.zeros((size, len(cfg.data.classes)))
-        batch = Batch(window.visual, window.captions, window.length, labels, jnp.ones(size))
+        visual, captions, length = map(jnp.asarray, (window.visual, window.captions, window.length))
+        labels = jnp.zeros((len(length), len(cfg.data.classes)))
+        batch = Batch(visual, captions, length, labels, jnp.ones(len(length)))
         outputs = model(cfg).apply(cfg, weights.params, frozen, batch, state=weights.state)
         anomaly, classes = jax.nn.sigmoid(outputs.binary_logits), outputs.class_logits
         if classes is None:

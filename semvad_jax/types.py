@@ -8,6 +8,7 @@ video, or a video where crops are trained together)   K crop
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Float16, Int, PyTree
 
@@ -26,25 +27,27 @@ class Frozen:
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainData:
-    """All training rows, shared by every seed."""
+    """All training rows, shared by every seed; NumPy's until they are placed on a device."""
 
-    visual: Float16[Array, "R *K T F"]
-    captions: Float16[Array, "V T Q"]
-    video: Int[Array, " R"]  # the row's place in captions, length and labels
-    length: Int[Array, " V"]
-    labels: Float[Array, "V C"]
-    normal: Int[Array, " N"]  # rows by first label
-    abnormal: Int[Array, " A"]
+    visual: Float16[Array | np.ndarray, "R *K T F"]
+    captions: Float16[Array | np.ndarray, "V T Q"]
+    video: Int[Array | np.ndarray, " R"]  # the row's place in captions, length and labels
+    length: Int[Array | np.ndarray, " V"]
+    labels: Float[Array | np.ndarray, "V C"]
+    normal: Int[Array | np.ndarray, " N"]  # rows by first label
+    abnormal: Int[Array | np.ndarray, " A"]
 
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Videos of any length, cut into windows of T snippets, in N batches of B."""
+    """Videos of any length, cut into windows of T snippets, in N batches of B; NumPy's until they
+    are placed on a device.
+    """
 
-    visual: Float16[Array, "*N B T F"]
-    captions: Float16[Array, "*N B T Q"]
-    length: Int[Array, "*N B"]
+    visual: Float16[Array | np.ndarray, "*N B T F"]
+    captions: Float16[Array | np.ndarray, "*N B T Q"]
+    length: Int[Array | np.ndarray, "*N B"]
 
 
 @register_dataclass

@@ -2,10 +2,12 @@
 test runs share, and a torchvision that can be imported.
 """
 
+import atexit
 import ctypes
 import gc
 import os
 import runpy
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     # what the programs under test keep in the user's cache folder stays out of it
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semvad-jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 import jax

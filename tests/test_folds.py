@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,11 +54,13 @@ def test_scores_are_those_of_each_fold_trained_alone(features):
     cfg, videos = settings(features), data.readable(features, "train")
     pooled, abnormal = seeds.out_of_fold(cfg, features, [9, 234], 3)
     assert abnormal.tolist() == [float(i % 2) for i in range(30)]
-    rows, frozen = data.train_data(cfg, features, videos), data.frozen(features)
+    rows = jax.tree.map(jnp.asarray, data.train_data(cfg, features, videos))
+    frozen = data.frozen(features)
     folds = data.folds(cfg, features, videos, 3)
     seen = evaluate.Videos(cfg, features, [], videos)
     for k, seed in enumerate([9, 234]):
         for fold, part in zip(folds, data.without_each(rows, folds), strict=True):
+            part = jax.tree.map(jnp.asarray, part)
             key = jax.random.key(seed)
             state = train.make_state(cfg, (), key, key)
             steps = cfg.train.epochs * data.steps_per_epoch(cfg, part)

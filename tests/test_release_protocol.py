@@ -46,7 +46,8 @@ def one_seed(demo):
     """For a plain loop: a seed's first weights, an update, a metric; the steps of an epoch."""
     cfg = settings(demo)
     train_videos, _, test_videos = data.split(cfg, demo)
-    rows, frozen = data.train_data(cfg, demo, train_videos), data.frozen(demo)
+    rows = jax.tree.map(jnp.asarray, data.train_data(cfg, demo, train_videos))
+    frozen = data.frozen(demo)
     videos = evaluate.Videos(cfg, demo, test_videos, [])
     windows = videos.windows()
     adamw = optax.adamw(1.0, weight_decay=cfg.train.weight_decay)

@@ -2,11 +2,9 @@
 of features.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -18,9 +16,8 @@ from semvad_jax.models import convert, model
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
 from semvad_jax.report.tables import plain_console
-from semvad_jax.store import Store
 from semvad_jax.store.locate import open_store
-from semvad_jax.types import Frozen, Weights
+from semvad_jax.types import Weights
 
 
 def evaluate(cfg: Config, file: Path) -> None:
@@ -32,6 +29,13 @@ def evaluate(cfg: Config, file: Path) -> None:
     """
     store = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     cfg = config.resolve(cfg, store)
+    tokens = store.class_text.get("class_tokens")
+    by_name = hasattr(model(cfg), "TORCH")  # VadCLIP and SemVAD prompt with class tokens
+    if not by_name and tokens is None:
+        raise BadInput(
+            f"the store at {store.path} has no class tokens, which these weights prompt with; "
+            "make its class texts with CLIP"
+        )
     try:
         arrays = safetensors.numpy.load_file(file)
     except (OSError, safetensors.SafetensorError):
@@ -39,10 +43,12 @@ def evaluate(cfg: Config, file: Path) -> None:
         raise BadInput(
             f"{file} is no safetensors file; make one with featurize/convert_checkpoint.py"
         ) from None
-    if hasattr(model(cfg), "TORCH"):
+    if tokens is None or by_name:
         weights, frozen = convert.from_program(cfg, arrays), data.frozen(store)
     else:
-        weights, frozen = _prompting(cfg, arrays, store)
+        captions = store.class_text["class_caption"]
+        params, frozen = convert.from_torch(cfg, arrays, tokens, captions)
+        weights = Weights(params)
     videos = judging.Videos(cfg, store, data.judged(store), [])
     score = jax.jit(judging.score_windows, static_argnums=0)
     scores = videos.scores(jax.device_get(score(cfg, frozen, videos.windows(), weights)))
@@ -51,17 +57,3 @@ def evaluate(cfg: Config, file: Path) -> None:
     title = f"{cfg.model.name} on {store.info['dataset']}, weights of {file.name}"
     unjudged = judging.unjudged_sentence(store)
     report.print_table(plain_console(), title, metrics, behind=unjudged)
-
-
-def _prompting(
-    cfg: Config, arrays: Mapping[str, np.ndarray], store: Store
-) -> tuple[Weights, Frozen]:
-    """Weights of VadCLIP's or SemVAD's program, whose class vectors come from prompts."""
-    tokens = store.class_text.get("class_tokens")
-    if tokens is None:
-        raise BadInput(
-            f"the store at {store.path} has no class tokens, which these weights prompt with; "
-            "make its class texts with CLIP"
-        )
-    params, frozen = convert.from_torch(cfg, arrays, tokens, store.class_text["class_caption"])
-    return Weights(params), frozen

@@ -4,6 +4,7 @@ Every check raises BadInput with one sentence that names the file or the video.
 """
 
 import math
+import mmap
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -254,7 +255,15 @@ def open_array(path: Path, width: int, videos: Sequence[Video], look: bool = Tru
             row = first + int(np.argmin(finite))
             owner = videos[int(np.searchsorted(starts, row, side="right")) - 1].video
             raise BadInput(f"{path}, row {row} ({owner}) holds a number that is not finite.")
+    give_back(array)
     return array
+
+
+def give_back(array: np.ndarray) -> None:
+    """Lets the system have the memory of a mapped array's rows that were read."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_class_text(path: Path, classes: int, caption_dim: int) -> dict[str, np.ndarray]:

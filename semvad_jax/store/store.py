@@ -48,6 +48,7 @@ from semvad_jax.store.format import (
     Caption,
     Video,
     check_video,
+    give_back,
     open_array,
     read_class_text,
     read_info,
@@ -96,6 +97,11 @@ class Store:
         """Caption embeddings of video i, float16 [n, Q]."""
         start, end = self._starts["caption_embedding.npy"][i : i + 2]
         return self.caption_embedding[start:end]
+
+    def release(self) -> None:
+        """Gives back the memory of rows that were read; they are on disk and are read again."""
+        for array in (self.visual, self.caption_embedding):
+            give_back(array)
 
     def texts(self, i: int) -> list[str]:
         """The n captions of video i, '' where one is unknown; [] where none is on file."""
