@@ -107,6 +107,7 @@ class ModelConfig:
     slots: int = UNSET  # entries of a memory, a dictionary, or a set of prototypes
     key_dim: int = UNSET  # width of queries and keys
     kernel: int = UNSET  # snippets that the scoring convolution sees
+    keep: float = UNSET  # share of a video's snippets that are chosen
     # oddities of the public program that are turned off, by their names (`ODDITIES` in
     # configs/models/NAME.py), or true for all
     fixes: bool | tuple[str, ...] = UNSET

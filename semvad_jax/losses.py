@@ -36,10 +36,15 @@ def top_k_mean(
     return picked.sum() / jnp.maximum(count, 1).astype(jnp.float32)
 
 
-def _log(p: Float[Array, ""]) -> Float[Array, ""]:
+def _log(p: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """log p, at least −100 as in torch's BCE; gradient 0 where it is clamped."""
     positive = p > 0
     return jnp.where(positive, jnp.maximum(jnp.log(jnp.where(positive, p, 1)), -100), -100)
+
+
+def cross_entropy(p: Float[Array, "*N"], label: Float[Array, "*N"]) -> Float[Array, "*N"]:
+    """Binary cross-entropy of probabilities, with torch's bound on the logarithm."""
+    return -(label * _log(p) + (1 - label) * _log(1 - p))
 
 
 def binary_mil(

@@ -108,7 +108,13 @@ def from_program(cfg: Config, state: Mapping[str, np.ndarray]) -> Weights:
         return _program_name(names, _name(path[1:]))
 
     needed = {theirs(path) for path, _ in jax.tree.leaves_with_path(like)}
-    present = {name for name in state if not name.endswith("num_batches_tracked")}
+    unread = getattr(model(cfg), "UNREAD", ())
+    present = {
+        name
+        for name in state
+        if not name.endswith("num_batches_tracked")
+        and (name in needed or not name.startswith(unread))
+    }
     _refuse(cfg, "lacks", needed - present)
     _refuse(cfg, "holds more than it has:", present - needed)
 

@@ -68,6 +68,12 @@ def present(batch: Batch, train: bool) -> Bool[Array, "B T"]:
     return jnp.arange(batch.visual.shape[-2]) < jnp.broadcast_to(length, (len(batch.length), 1))
 
 
+def masked(x: Float[Array, "B *K T F"], there: Bool[Array, "B T"]) -> Float[Array, "B *K T F"]:
+    """x, and 0 where there is no snippet."""
+    size, steps = there.shape
+    return jnp.where(there.reshape(size, *[1] * (x.ndim - 3), steps, 1), x, 0)
+
+
 def xavier_conv(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "size I O"]:
     """Xavier's uniform initial values for a convolution's kernel, its size counted in both fans."""
     size, inputs, outputs = shape

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from semvad_jax import config, train
-from semvad_jax.models import convert, model
-from semvad_jax.types import Batch, Frozen
+from semvad_jax.models import convert, init_state, model
+from semvad_jax.types import Batch, Frozen, Weights
 
 REFERENCE = Path(__file__).parents[3] / "shared/data/reference"
 NOTHING = Frozen(None, None, None, None)
@@ -167,6 +167,32 @@ def same_gradients(program, gradients, prefix="gradnorm/"):
     for name in set(expected) - set(noise):
         norm = np.linalg.norm(np.asarray(gradients[name], np.float64))
         assert norm == pytest.approx(float(expected[name]), rel=1e-3), name
+
+
+def same_statistics(program, state):
+    """The running statistics after one batch."""
+    expected = {
+        name.removeprefix("buffer/"): value
+        for name, value in program.numbers.items()
+        if name.startswith("buffer/") and not name.endswith("num_batches_tracked")
+    }
+    assert set(expected) == set(state)
+    for name, value in expected.items():
+        np.testing.assert_allclose(state[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def filled_weights(cfg):
+    """Weights of no published program: random everywhere, what starts at 0 or 1 too."""
+    rng = np.random.default_rng(0)
+    weights = Weights(model(cfg).init(cfg, jax.random.key(0)), init_state(cfg))
+
+    def fill(path, x):
+        noise = rng.standard_normal(x.shape).astype(np.float32)
+        if path[-1].key == "var":
+            return 1 + np.abs(noise)
+        return (0.3 if x.ndim < 2 else x.shape[-2] ** -0.5) * noise
+
+    return jax.tree_util.tree_map_with_path(fill, weights)
 
 
 def total_norm(gradients):
