@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from semvad_jax.files import BadInput, read_json, require
+from semvad_jax.files import BadInput, read_json, require, sha256
 from semvad_jax.store import val
+from semvad_jax.store.prompts import read_prompts
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 UNSET: Any = None
@@ -51,6 +52,7 @@ ADDED = COMMON | {
     "loss.text_pairs": "normal",
     "eval.smooth": 1,
     "eval.fuse_heads": False,
+    "data.prompts_sha256": "",
 }
 LARGEST = 1 << 24  # of a size or a count
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
@@ -71,6 +73,7 @@ class DataConfig:
     classes: tuple[str, ...] = ()  # 0 = normal
     text_dim: int = 0  # D_text, of the class vectors before the model
     text_tower: int = 0  # width of CLIP's text tower; 0 where the store carries none
+    prompts_sha256: str = ""  # of the file model.prompts
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,9 @@ class ModelConfig:
     key_dim: int = UNSET  # width of queries and keys
     kernel: int = UNSET  # snippets that the scoring convolution sees
     keep: float = UNSET  # share of a video's snippets that are chosen
+    power_norm: bool = UNSET  # attended features: signed square roots, scaled to length 1
+    smoothing: Literal["none", "sliding", "blocks"] = UNSET  # of a test video's scores
+    prompts: str = UNSET  # an .npz of class vectors, as `store.prompts` reads it; "": the store's
     # oddities of the public program that are turned off, by their names (`ODDITIES` in
     # configs/models/NAME.py), or true for all
     fixes: bool | tuple[str, ...] = UNSET
@@ -224,6 +230,12 @@ def resolve(cfg: Config, store: Any) -> Config:
         "text_dim": store.class_text[names].shape[1],
         "text_tower": 0 if tower is None else tower.shape[1],
     }
+    if cfg.model.prompts and cfg.data.prompts_sha256:
+        del of_store["text_dim"]  # a run has the vectors of its file
+    elif cfg.model.prompts:
+        vectors = read_prompts(cfg.model.prompts, store.info["dataset"], store.classes)
+        of_store["text_dim"] = vectors.shape[1]
+        of_store["prompts_sha256"] = sha256(Path(cfg.model.prompts))
     for name, value in of_store.items():
         asked = getattr(cfg.data, name)
         if asked and asked != value:
@@ -270,6 +282,9 @@ def read(path: Path) -> Config:
         cfg = _assign(cfg, later)
         unset = [name for name in row if name in NEEDED and fields[name] is UNSET]
         require(not unset, f"{' and '.join(unset)} is missing")
+        # or the file of that name would be opened, which somebody else may have named
+        known = bool(cfg.data.prompts_sha256) or not cfg.model.prompts
+        require(known, "data.prompts_sha256 is missing")
         _check(cfg)
     except BadInput as error:
         raise BadInput(f"{path} {refusal} ({error})") from None
@@ -450,6 +465,7 @@ def _check(cfg: Config) -> None:
     ]
     rules.append((m.layers is UNSET or m.layers >= 0, f"model.layers {m.layers} is below 0"))
     positive = ("model.dim", "model.length", "train.batch", "train.epochs")
+    positive += ("model.key_dim", "model.kernel")
     for name in (*positive, "loss.pick_every"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))

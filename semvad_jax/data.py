@@ -16,6 +16,7 @@ from semvad_jax.files import BadInput, require
 from semvad_jax.models.class_text import crop_tower
 from semvad_jax.store import Store
 from semvad_jax.store.format import truth_known
+from semvad_jax.store.prompts import read_prompts
 from semvad_jax.store.val import recorded, set_aside
 from semvad_jax.types import Batch, Frozen, TrainData, Windows
 
@@ -95,17 +96,22 @@ def left_out(store: Store) -> list[str]:
     return [store.videos[i].video for i in readable(store, "test") if i not in known]
 
 
-def frozen(store: Store) -> Frozen:
-    """What the models read from the store's class_text.safetensors."""
+def frozen(store: Store, prompts: str | None = None) -> Frozen:
+    """What the models read from the store's class_text.safetensors; `prompts` is a file of other
+    vectors of the class names (`model.prompts`).
+    """
     text, tokens, tower = store.class_text, store.class_text.get("class_tokens"), None
     if tokens is not None:
         named = (name.partition("text_tower.") for name in text)
         tower = {tail: text[head + dot + tail] for head, dot, tail in named if dot}
         tower, tokens = crop_tower(tower, tokens)
         tower = jax.tree.map(jnp.asarray, tower)
+    names = text["class_name"]
+    if prompts:
+        names = read_prompts(prompts, store.info["dataset"], store.classes)
     return Frozen(
         class_caption=jnp.asarray(text["class_caption"], jnp.float32),
-        class_name=jnp.asarray(text["class_name"], jnp.float32),
+        class_name=jnp.asarray(names, jnp.float32),
         class_tokens=None if tokens is None else jnp.asarray(tokens, jnp.int32),
         text_tower=tower,
     )

@@ -53,7 +53,7 @@ def identity(
     data_seeds: Sequence[int],
 ) -> str:
     """What a run is, as 12 hexadecimal digits: the checksums of its store's files, its resolved
-    settings without the store's path, and its seeds. Runs of one identity have the same numbers.
+    settings without paths, and its seeds. Runs of one identity have the same numbers.
 
     A setting that the model does not have does not count, nor one that is as it was before there
     was such a setting (`config.ADDED`), so that later versions may add some.
@@ -68,6 +68,7 @@ def identity(
         for section, fields in json.loads(config.to_json(read_back)).items()
     }
     del settings["data"]["store"]
+    settings["model"].pop("prompts", None)  # data.prompts_sha256 says which they are
     parts = {
         "store": dict(store_sha256),
         "settings": settings,
@@ -318,10 +319,11 @@ def restore(
     run: Path, features: store.Store | None = None
 ) -> tuple[seeds.Program, TrainState, Meta, dict[str, float]]:
     """RUN's last state, its program on its own store or another, its meta and its clock."""
-    cfg, _, meta = checkpoint.read(run)
+    cfg, frozen, meta = checkpoint.read(run)
     features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
-    program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta))
+    own = frozen if cfg.model.prompts else None  # the file may be gone
+    program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta), own)
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta = replace(meta, dataset=features.info["dataset"])

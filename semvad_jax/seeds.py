@@ -77,10 +77,15 @@ class Program:
     """A run's two compiled programs and the data they read, placed on the devices once."""
 
     def __init__(
-        self, cfg: Config, store: Store, seeds: int, chunk: int | Literal["auto"] | None = None
+        self,
+        cfg: Config,
+        store: Store,
+        seeds: int,
+        chunk: int | Literal["auto"] | None = None,
+        frozen: Frozen | None = None,
     ):
         """`chunk` seeds are in memory at once: all (None), a number, or with "auto" the widest of
-        `even_widths` that fits the device.
+        `even_widths` that fits the device. `frozen`: in place of what the store has.
 
         Raises BadInput for a chunk below 1 and for what `data` refuses.
         """
@@ -108,7 +113,8 @@ class Program:
             )
         rows = data.train_data(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
-        self.frozen, self.rows = jax.device_put((data.frozen(store), rows), self.shared)
+        frozen = frozen or data.frozen(store, cfg.model.prompts)
+        self.frozen, self.rows = jax.device_put((frozen, rows), self.shared)
         has = {"val": bool(self.videos.val), "test": bool(test)}
         self.selections = tuple(name for name, there in has.items() if there)
         self.windows = None
@@ -325,7 +331,7 @@ def out_of_fold(
     if cfg.train.batching != "balanced":
         raise BadInput("cross-validation is for balanced batches; set train.batching=balanced")
     videos = data.readable(store, "train")
-    rows, frozen = data.train_data(cfg, store, videos), data.frozen(store)
+    rows, frozen = data.train_data(cfg, store, videos), data.frozen(store, cfg.model.prompts)
     members = data.folds(cfg, store, videos, folds)
     kept = data.without_each(rows, members)
     normal, abnormal = (

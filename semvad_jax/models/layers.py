@@ -62,9 +62,11 @@ def keys_of(key: jax.Array | None, count: int) -> list[jax.Array | None]:
 
 def present(batch: Batch, train: bool) -> Bool[Array, "B T"]:
     """The snippets that a public program has before it: one video at a time in a test, and in
-    training a batch that is cut to its longest video, so that shorter ones have padding.
+    training a batch that is cut to its longest video, so that shorter ones have padding. Rows that
+    fill a batch (weight 0) make it no longer.
     """
-    length = batch.length.max() if train else batch.length[:, None]
+    longest = jnp.where(batch.weight > 0, batch.length, 0).max()
+    length = longest if train else batch.length[:, None]
     return jnp.arange(batch.visual.shape[-2]) < jnp.broadcast_to(length, (len(batch.length), 1))
 
 
