@@ -44,3 +44,12 @@ XD = UCF | {
     "eval.metric": "ap",
 }
 DEFAULTS = {("ucf", "paper"): UCF, ("xd", "paper"): XD}
+SMALL_SCORER = {"model.hidden": (64, 32), "model.key_dim": 32, "train.milestones": ()}
+SMALL = {
+    "demo": SMALL_SCORER
+    | {"model.length": 64, "train.batch": 32, "train.epochs": 16, "train.lr": 2e-3},
+    "ucf_c3d": SMALL_SCORER
+    | {"model.length": 32, "train.batch": 64, "train.epochs": 25, "train.lr": 5e-4},
+    "ucf_captions": SMALL_SCORER
+    | {"model.length": 16, "train.batch": 128, "train.epochs": 9, "train.lr": 2e-3},
+}

@@ -286,7 +286,9 @@ def similarity_adjacency(
     """
     x = x.astype(jnp.float32)
     norm = l2_norm(x)
-    cosine = (x @ x.swapaxes(1, 2)) / (norm * norm.swapaxes(1, 2) + 1e-20)
+    lengths = norm * norm.swapaxes(1, 2)
+    # a snippet of zeros is like none, with gradient 0 (not NaN)
+    cosine = (x @ x.swapaxes(1, 2)) / jnp.where(lengths > 1e-20, lengths, 1)
     valid = jnp.arange(x.shape[1]) < length[:, None]
     pairs = valid[:, :, None] & valid[:, None, :]
     logits = jnp.where(cosine > 0.7, cosine, 0)
