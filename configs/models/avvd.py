@@ -28,7 +28,12 @@ XD = {
 }
 UCF = XD | {"eval.metric": "auc"}
 DEFAULTS = {("ucf", "paper"): UCF, ("xd", "paper"): XD}
-SMALL_GRAPHS = {"model.dim": 16, "model.hidden": (64, 32), "train.milestones": ()}
+SMALL_GRAPHS = {
+    "model.dim": 16,
+    "model.hidden": (64, 32),
+    "model.dropout": 0.3,
+    "train.milestones": (),
+}
 SMALL = {
     "demo": SMALL_GRAPHS
     | {"model.length": 64, "train.batch": 32, "train.epochs": 16, "train.lr": 2e-3},
