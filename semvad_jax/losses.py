@@ -8,12 +8,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from semvad_jax.config import UNSET, Config
-from semvad_jax.models.layers import unit
 from semvad_jax.types import Batch, Outputs
 
 # of the public programs and the paper; `loss` has fields of the same names
 PICK_EVERY = 16  # k = ⌊length/16⌋ + 1
 GREEDY_DECAY = 0.99  # σ_t = 0.99^t
+
+
+def l2_norm(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
+    """The Euclidean norm, with gradient 0 (not NaN) at 0."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def unit(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
+    """x scaled to length 1, in float32; 0 stays 0."""
+    x = x.astype(jnp.float32)
+    return x / jnp.maximum(l2_norm(x), 1e-8)
 
 
 def top_k_mean(

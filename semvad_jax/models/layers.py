@@ -13,6 +13,8 @@ from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
+from semvad_jax.losses import l2_norm
+from semvad_jax.losses import unit as unit  # of the losses too, which know no model
 from semvad_jax.models import Statistic
 from semvad_jax.types import Batch
 
@@ -28,18 +30,6 @@ def torch_uniform(fan_in: int) -> Callable:
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x * jax.nn.sigmoid(1.702 * x)
-
-
-def l2_norm(x: Float[Array, "... N"]) -> Float[Array, "... 1"]:
-    """The Euclidean norm, with gradient 0 (not NaN) at 0."""
-    square = jnp.sum(x * x, axis=-1, keepdims=True)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-
-
-def unit(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
-    """x scaled to length 1, in float32; 0 stays 0."""
-    x = x.astype(jnp.float32)
-    return x / jnp.maximum(l2_norm(x), 1e-8)
 
 
 def scaled(x: Float[Array, "... N"]) -> Float[Array, "... N"]:
