@@ -31,3 +31,8 @@ DEFAULTS = {
     ("ucf", "paper"): PUBLISHED,
     ("xd", "paper"): PUBLISHED | {"eval.metric": "ap"},
 }
+SMALL = {
+    "demo": {"model.dim": 128, "model.length": 32, "train.lr": 1e-3, "train.milestones": ()},
+    "ucf_c3d": {"model.dim": 128, "model.length": 32, "train.lr": 1e-3},
+    "ucf_captions": {"model.dim": 128, "model.length": 16, "train.lr": 1e-3},
+}
