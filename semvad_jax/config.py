@@ -37,6 +37,8 @@ COMMON = {  # of every model, where its table says nothing else
     "train.cosine": 0,
     "train.crops": "rows",
     "eval.whole": False,
+    "eval.fuse_heads": False,
+    "eval.temperature": 1.0,
 }
 # What a field is in a run from before there was such a field.
 ADDED = COMMON | {
@@ -51,7 +53,6 @@ ADDED = COMMON | {
     "loss.sigma_decay": 0.99,
     "loss.text_pairs": "normal",
     "eval.smooth": 1,
-    "eval.fuse_heads": False,
     "data.prompts_sha256": "",
 }
 LARGEST = 1 << 24  # of a size or a count
@@ -114,6 +115,9 @@ class ModelConfig:
     power_norm: bool = UNSET  # attended features: signed square roots, scaled to length 1
     smoothing: Literal["none", "sliding", "blocks"] = UNSET  # of a test video's scores
     prompts: str = UNSET  # an .npz of class vectors, as `store.prompts` reads it; "": the store's
+    slot_heads: int = UNSET  # heads of the attention to the slots
+    text_layers: int = UNSET  # first layers of CLIP's text tower that an adapter follows
+    text_share: float = UNSET  # what the adapter makes up of such a layer's output
     # oddities of the public program that are turned off, by their names (`ODDITIES` in
     # configs/models/NAME.py), or true for all
     fixes: bool | tuple[str, ...] = UNSET
@@ -121,6 +125,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    fine: float = UNSET  # weight of ℓ_fg, where it is not 1
     text: float = UNSET  # λ/C of Eq. 4
     text_cosine: Literal["positive", "absolute"] = UNSET  # Eq. 4's max(0, cos), or |cos|
     text_pairs: Literal["normal", "all"] = UNSET  # Eq. 4: with the normal class; §3.4: all pairs
@@ -161,7 +166,8 @@ class EvalConfig:
     crop: int | Literal["mean"] = UNSET  # which test crop is scored
     whole: bool = UNSET  # videos are scored whole, not in windows of T
     smooth: int = 1  # snippets in a sliding mean of the scores, an odd number
-    fuse_heads: bool = False  # class probabilities by both heads, as DSANet infers them
+    fuse_heads: bool = UNSET  # class probabilities by both heads, as DSANet infers them
+    temperature: float = UNSET  # that the logits of these are divided by
 
 
 @dataclass(frozen=True)
@@ -443,6 +449,10 @@ def _check(cfg: Config) -> None:
             f"model.dim {m.dim} is not a multiple of model.heads {m.heads}",
         ),
         (
+            m.slot_heads is UNSET or m.slot_heads > 0 and m.dim % m.slot_heads == 0,
+            f"model.dim {m.dim} is not a multiple of model.slot_heads {m.slot_heads}",
+        ),
+        (
             t.batching != "balanced" or t.batch % 2 == 0,
             f"train.batch {t.batch} must be even for balanced batches",
         ),
@@ -469,6 +479,12 @@ def _check(cfg: Config) -> None:
     for name in (*positive, "loss.pick_every"):
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
+    rules.append(
+        (
+            cfg.eval.temperature is UNSET or cfg.eval.temperature > 0,
+            f"eval.temperature {cfg.eval.temperature} must be positive",
+        )
+    )
     rules.append(
         (0 < t.decay <= 1 if t.decay else True, f"train.decay {t.decay} must be in (0, 1]")
     )

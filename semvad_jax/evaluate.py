@@ -50,18 +50,23 @@ def score_windows(
         if classes is None:
             return SlotScores(anomaly, None)
         if cfg.eval.fuse_heads:
-            return SlotScores(anomaly, fused_classes(outputs.binary_logits, classes))
+            fused = fused_classes(outputs.binary_logits, classes, cfg.eval.temperature or 1.0)
+            return SlotScores(anomaly, fused)
         return SlotScores(anomaly, jax.nn.softmax(classes))
 
     return tuple(jax.lax.map(batch_scores, windows) for windows in groups)
 
 
 def fused_classes(
-    binary_logits: Float[Array, "B T"], class_logits: Float[Array, "B T C"]
+    binary_logits: Float[Array, "B T"],
+    class_logits: Float[Array, "B T C"],
+    temperature: float = 1.0,
 ) -> Float[Array, "B T C"]:
     """Class probabilities whose anomaly is the binary head's and whose kind is the class head's
-    (DSANet's inference, at temperature 1): p_normal = 1 − σ(l1), p_c = σ(l1) · softmax(l2)_c / Σ.
+    (DSANet's inference): p_normal = 1 − σ(l1), p_c = σ(l1) · softmax(l2)_c / Σ over anomalies, of
+    logits divided by a temperature.
     """
+    binary_logits, class_logits = binary_logits / temperature, class_logits / temperature
     kinds = jax.nn.softmax(class_logits[..., 1:])
     normal = jax.nn.sigmoid(-binary_logits)[..., None]
     return jnp.concatenate([normal, jax.nn.sigmoid(binary_logits)[..., None] * kinds], axis=-1)

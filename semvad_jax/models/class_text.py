@@ -2,7 +2,7 @@
 with snippets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,18 @@ def prompt_embeddings(
 def text_tower(
     tower: Mapping[str, Array], embedded: Float[Array, "C L E"], end: Int[Array, " C"]
 ) -> Float[Array, "C D_text"]:
-    """CLIP's text transformer over token embeddings, read at each class's end position.
+    """CLIP's text transformer over token embeddings, read at each class's end position."""
+    return text_states(tower, embedded, end) @ tower["text_projection"]
+
+
+def text_states(
+    tower: Mapping[str, Array],
+    embedded: Float[Array, "C L E"],
+    end: Int[Array, " C"],
+    after: Callable[[int, Array], Array] = lambda layer, x: x,
+) -> Float[Array, "C E"]:
+    """What the tower projects: its last layer at each class's end position, normed. `after` changes
+    what a layer puts out.
 
     The tower runs over as many positions as its positional embedding has (see `crop_tower`).
     """
@@ -90,9 +101,9 @@ def text_tower(
         x = x + y @ w["attn.out_proj.weight"].T + w["attn.out_proj.bias"]
         y = layer_norm(x, w["ln_2.weight"], w["ln_2.bias"])
         y = quick_gelu(y @ w["mlp.c_fc.weight"].T + w["mlp.c_fc.bias"])
-        x = x + y @ w["mlp.c_proj.weight"].T + w["mlp.c_proj.bias"]
+        x = after(i, x + y @ w["mlp.c_proj.weight"].T + w["mlp.c_proj.bias"])
     x = layer_norm(x, tower["ln_final.weight"], tower["ln_final.bias"])
-    return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0] @ tower["text_projection"]
+    return jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
 
 
 def crop_tower(

@@ -1,4 +1,5 @@
-"""Weights from PyTorch: the state dicts that the authors' programs of VadCLIP and SemVAD save.
+"""Weights from PyTorch: the state dicts that the authors' programs of VadCLIP, SemVAD, DSANet and
+other systems save.
 
 Names on the left are ours; on the right, those of the authors' programs. PyTorch keeps every kernel
 with its axes in the opposite order of ours.
@@ -37,6 +38,10 @@ LAYERS = {
     "text_proj": "proj2",
     "class_head.up": "mlp1.c_fc",
     "class_head.down": "mlp1.c_proj",
+    # of DSANet, {} a number
+    "class_text.adapters.{}": "clip_adapter.text_adapter.{}.fc.0",
+    "refiner.up": "video_anomaly_refiner.bottleneck.c_fc",
+    "refiner.down": "video_anomaly_refiner.bottleneck.c_proj",
 }
 BLOCK = {
     "norm1": "ln_1",
@@ -45,6 +50,19 @@ BLOCK = {
     "up": "mlp.c_fc",
     "down": "mlp.c_proj",
 }
+LAYERS |= {
+    f"refiner.{ours}.{{}}.{layer}": f"video_anomaly_refiner.{theirs}.{{}}.{name}"
+    for ours, theirs in (("aggregation", "dnp_extractor"), ("decoder", "decoder"))
+    for layer, name in {
+        "norm1": "norm1",
+        "query": "attn.q",
+        "key_value": "attn.kv",
+        "out": "attn.proj",
+        "norm2": "norm2",
+        "up": "mlp.fc1",
+        "down": "mlp.fc2",
+    }.items()
+}
 ARRAYS = {  # as they are, without reversing axes
     "temporal.position": "frame_position_embeddings.weight",
     "temporal.similarity.first.kernel": "gc1.weight",
@@ -52,6 +70,8 @@ ARRAYS = {  # as they are, without reversing axes
     "temporal.distance.first.kernel": "gc3.weight",
     "temporal.distance.second.kernel": "gc4.weight",
     "class_text.prompt": "text_prompt_embeddings.weight",
+    "refiner.prototypes": "video_anomaly_refiner.video_prototypes",
+    "refiner.decoder.{}.scale": "video_anomaly_refiner.decoder.{}.attn.learn_scale",
 }
 TOWER = "clipmodel."
 # CLIP's image tower and temperature, and a width of the distance graph that nothing there reads
@@ -64,7 +84,7 @@ def from_torch(
     class_tokens: Int[np.ndarray, "C 77"],
     class_caption: Float[np.ndarray, "C Q"] | None = None,
 ) -> tuple[PyTree, Frozen]:
-    """Parameters and Frozen from a state dict of VadCLIP's or of SemVAD's authors' program.
+    """Parameters and Frozen from a state dict of VadCLIP's, SemVAD's or DSANet's authors' program.
 
     `class_tokens` are CLIP's ids of the class names in the config's order. Raises BadInput, naming
     the key, for one that is missing, unknown or of another shape than the config's model has.
@@ -134,7 +154,8 @@ TAILS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "
 
 def program_name(cfg: Config, name: str) -> str:
     """What the public program of a config's model calls one of our arrays."""
-    return _program_name(model(cfg).TORCH, name)
+    names = getattr(model(cfg), "TORCH", None)
+    return torch_name(name) if names is None else _program_name(names, name)
 
 
 def _numbered(name: str) -> tuple[str, list[str]]:
@@ -157,16 +178,18 @@ def _program_name(names: Mapping[str, str], name: str) -> str:
 def torch_name(name: str) -> str:
     """The authors' programs' name of one of our parameters, `temporal.blocks.0.qkv.kernel` say."""
     layer, _, leaf = name.rpartition(".")
+    general, numbers = _numbered(name)
+    general_layer = general.rpartition(".")[0]
     tail = "bias" if leaf == "bias" else "weight"
     block = re.fullmatch(r"temporal\.blocks\.(\d+)\.(\w+)", layer)
-    if name in ARRAYS:
-        return ARRAYS[name]
+    if general in ARRAYS:
+        return ARRAYS[general].format(*numbers)
     if block and block[2] == "qkv":
         return f"temporal.resblocks.{block[1]}.attn.in_proj_{tail}"
     if block:
         return f"temporal.resblocks.{block[1]}.{BLOCK[block[2]]}.{tail}"
-    if layer in LAYERS:
-        return f"{LAYERS[layer]}.{tail}"
+    if general_layer in LAYERS:
+        return f"{LAYERS[general_layer].format(*numbers)}.{tail}"
     raise BadInput(
         f"no released checkpoint has {name}, which this config's model needs; take VadCLIP, or "
         "SemVAD with model.preset=release"
@@ -189,12 +212,13 @@ def _name(path: tuple) -> str:
 
 
 def _take(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Array:
-    theirs = shape if name in ARRAYS else shape[::-1]
+    as_it_is = _numbered(name)[0] in ARRAYS
+    theirs = shape if as_it_is else shape[::-1]
     if name == "mixer.conv.kernel":  # a convolution over (modality, time): two kernels side by side
         size, inputs, outputs = shape
         theirs = (outputs, inputs // 2, 2, size)
     value = _shaped(state, torch_name(name), theirs)
-    return jnp.asarray(value if name in ARRAYS else value.T.reshape(shape))
+    return jnp.asarray(value if as_it_is else value.T.reshape(shape))
 
 
 def _shaped(

@@ -128,20 +128,24 @@ class Scorer(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    def __init__(self, size: int):
+    def __init__(self, size: int, epsilon: float = 1e-5):
         self.scale = nnx.Param(jnp.ones(size))
         self.bias = nnx.Param(jnp.zeros(size))
+        self.epsilon = epsilon
 
     def __call__(self, x: Float[Array, "... N"]) -> Float[Array, "... N"]:
-        return layer_norm(x, self.scale[...], self.bias[...])
+        return layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
 
 
 def layer_norm(
-    x: Float[Array, "... N"], scale: Float[Array, " N"], bias: Float[Array, " N"]
+    x: Float[Array, "... N"],
+    scale: Float[Array, " N"],
+    bias: Float[Array, " N"],
+    epsilon: float = 1e-5,
 ) -> Float[Array, "... N"]:
     y = x.astype(jnp.float32)
     y = y - y.mean(-1, keepdims=True)
-    y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + 1e-5)
+    y = y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + epsilon)
     return (y * scale + bias).astype(x.dtype)
 
 

@@ -27,7 +27,7 @@ def class_tokens():
     return tokens
 
 
-def _weight(name, shape):
+def weight(name, shape):
     x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
     if name.endswith("bias"):
         return x * 0.02
@@ -44,7 +44,7 @@ def _weight(name, shape):
 def state_dict(program):
     """{name: array} in PyTorch's layout, of `vadclip` or `semvad_release`."""
     spec = json.loads((DATA / f"parity_{program}_ucf_spec.json").read_text())
-    return {k: _weight(k, tuple(s)) for k, s in spec.items() if k != "disAdj.sigma"}
+    return {k: weight(k, tuple(s)) for k, s in spec.items() if k != "disAdj.sigma"}
 
 
 def inputs(classes=14):

@@ -17,6 +17,7 @@ import pytest
 from semvad_jax import config, train
 from semvad_jax.models import convert, init_state, model
 from semvad_jax.types import Batch, Frozen, Weights
+from tests.support import parity
 
 REFERENCE = Path(__file__).parents[3] / "shared/data/reference"
 NOTHING = Frozen(None, None, None, None)
@@ -31,10 +32,11 @@ class Program:
             pytest.skip("the public programs' numbers are not in ../shared/data/reference")
         self.spec = json.loads(path.read_text())
         self.case = self.spec["case"]
+        own = self.spec.get("vadclip_weights_except", "")
         self.weights = {
             key: np.asarray(self.spec["untouched"][key], np.float32)
             if key in self.spec["untouched"]
-            else filled(key, tuple(shape))
+            else (filled if key.startswith(own) else parity.weight)(key, tuple(shape))
             for key, shape in {**self.spec["params"], **self.spec["buffers"]}.items()
         }
         self.inputs = {key: made(*rule) for key, rule in self.case["inputs"].items()}
@@ -154,7 +156,7 @@ def by_torch_name(cfg, tree):
 
 def same_gradients(program, gradients, prefix="gradnorm/"):
     """The norm of every gradient, but of those that are rounding noise or are not reached."""
-    noise = program.spec["float64"]["gradient_is_rounding_noise"]
+    noise = program.spec.get("float64", {}).get("gradient_is_rounding_noise", ())
     expected = {
         name.removeprefix(prefix): value
         for name, value in program.numbers.items()
