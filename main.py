@@ -8,6 +8,7 @@ python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
+python main.py --scorer NAME --data STORE            judge a training-free system's scores
 python main.py --study NAME [--data LABEL=STORE …]   a table or figure of the paper
 python main.py --results DIR > docs/RESULTS.md       what the runs and studies below DIR found
 
@@ -108,16 +109,17 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="--eval --data STORE: its captions are by another model, in place of the run's own",
     )
     add("--verify", action="store_true", help="read every store whole, also those read before")
+    add("--scorer", metavar="NAME", help="judge STORE/scores_NAME.npy, of --data STORE")
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
     add("--folds", metavar="K", type=int, help="--study preset: of its cross-validation")
     add("--study", metavar="NAME", help="train and print configs/studies/NAME.py (resumes)")
     add("--results", metavar="DIR", type=Path, help="print what DIR's runs found, as Markdown")
     args = parser.parse_args(argv)
     tasks = (args.config and not args.study, args.restore, args.compare, args.study, args.results)
-    if sum(bool(task) for task in tasks) != 1:
+    if sum(bool(task) for task in (*tasks, args.scorer)) != 1:
         parser.error(
-            "give either --config, to train, --restore, to use a trained run, --compare, "
-            "for two runs, --study or --results"
+            "give either --config, to train, --restore, to use a trained run, --scorer, for a "
+            "training-free system, --compare, for two runs, --study or --results"
         )
     if args.study and (args.eval or args.detect or args.from_torch):
         parser.error("--study goes without --eval, --detect and --from-torch")
@@ -127,6 +129,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.data = args.data[0]
     if args.compare and (args.eval or args.detect or args.data or args.out):
         parser.error("--compare takes two runs, each judged on its own store, and nothing else")
+    if args.scorer and (not args.data or _others(args, parser, "scorer", "data", "out")):
+        parser.error("--scorer NAME needs --data STORE, and takes --out DIR and nothing else")
     if args.results and (args.eval or args.detect or args.data or args.out):
         parser.error("--results takes a directory and nothing else")
     if args.restore and args.eval == bool(args.detect):
@@ -148,6 +152,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.weights and not (args.detect or args.study):
         parser.error("--weights is for --detect, --study table4 and --study runtime")
     return args
+
+
+def _others(
+    args: argparse.Namespace, parser: argparse.ArgumentParser, *names: str
+) -> dict[str, object]:
+    """The options that are given besides the named ones."""
+    given = {name: value for name, value in vars(args).items() if name not in names}
+    return {name: value for name, value in given.items() if value != parser.get_default(name)}
 
 
 def _seeds(text: str) -> list[int]:
@@ -246,6 +258,13 @@ def compare(args: argparse.Namespace) -> None:
     from semvad_jax import compare
 
     compare.compare(*args.compare)
+
+
+def scorer(args: argparse.Namespace) -> None:
+    """--scorer: a training-free system's scores beside a store."""
+    from semvad_jax import training_free
+
+    training_free.tell(args.scorer, args.data, args.out)
 
 
 def results(args: argparse.Namespace) -> None:
@@ -379,6 +398,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             study(args)
         elif args.config:
             train(args)
+        elif args.scorer:
+            scorer(args)
         elif args.compare:
             compare(args)
         elif args.results:

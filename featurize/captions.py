@@ -78,7 +78,8 @@ class Window(NamedTuple):
 
 
 class VideoLlama3:
-    """The captioner `videollama3-7b` or `-2b`; `weights` is a local folder in place of the hub's.
+    """The captioner `videollama3-7b` or `-2b`; `weights` is a local folder in place of the hub's,
+    `prompts` are others than the paper's.
 
     Greedy, unless a temperature or a top-p is given; then it samples, each batch from a seed made
     of the video's name and the batch's first snippet, so that captions are the same every time.
@@ -92,10 +93,11 @@ class VideoLlama3:
         weights: Path | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         self._id = f"DAMO-NLP-SG/VideoLLaMA3-{size.upper()}"
         self._where = self._id if weights is None else weights
-        self._prompts = read_json(
+        self._prompts = prompts or read_json(
             PROMPTS, Prompts, "is no JSON of system, user and source; correct it"
         )
         self._decoding = _decoding(temperature, top_p)

@@ -22,7 +22,10 @@ from semvad_jax.store import flags as store_flags
 DATASETS = ("ucf", "xd", "folder", "demo")
 EACH = ("visual", "captions", "text")  # the stages that work video by video
 STAGES = (*EACH, "class-captions", "pack")
-EXPORT = "export"  # a stage of its own, for a store that is finished
+EXPORT, SCORES = "export", "scores"  # stages of their own, for a store that is finished
+LLM = "llm"
+SCORERS = ("similarity", "lavad", "anomaly_ruler", "vlm")
+OF_AN_LLM = ("lavad", "anomaly_ruler")
 ENGINES = ("local", "ray")
 
 VISION = "clip-vit-b16"
@@ -30,7 +33,7 @@ CROPS, POOLS = (10, 1), ("middle", "mean")
 CAPTIONERS = ("videollama3-7b", "videollama3-2b")
 CUT = " …"  # ends a caption of theirs that the limit of new tokens cut off
 TEXT = ("clip-vit-l14", "clip-vit-b16")
-WEIGHTS = (*TEXT, *CAPTIONERS)  # the models whose weights may lie in a local folder
+WEIGHTS = (*TEXT, *CAPTIONERS, LLM)  # the models whose weights may lie in a local folder
 STAND_INS = ("efficientnet-lite0", "tags", "minilm-l6")
 # What the demo is made by, and every other data set where nothing is asked for: the paper's.
 DEMO = {"vision": "efficientnet-lite0", "captioner": "scripted", "text": "minilm-l6"}
@@ -111,6 +114,7 @@ class Request:
     caption_spans: int | None = None  # captions a video in a file of captions
     resume: bool = True  # keep the pieces that are there
     dry_run: bool = False  # tell the costs, make nothing
+    scorer: str | None = None  # one of SCORERS, of the stage scores
     export_tfds: Path | None = None  # where a TFDS copy of the store is written
     entries: tuple[Entry, ...] = ()  # videos of a user's own, in place of the data set's list
 
@@ -147,11 +151,12 @@ class Request:
             ("layout", (None, *LAYOUTS)),
             ("rows", (None, *ROWS)),
             ("engine", ENGINES),
+            ("scorer", (None, *SCORERS)),
         ):
             value, known = getattr(self, name), [str(x) for x in allowed if x is not None]
             require(value in allowed, f"--{name} {value} is not known; give {' or '.join(known)}.")
         for stage in self.stages:
-            known = (*STAGES, EXPORT)
+            known = (*STAGES, EXPORT, SCORES)
             require(stage in known, f"--stages: {stage!r} is none of {','.join(known)}.")
         self._check_models()
         self._check_work()
@@ -179,6 +184,15 @@ class Request:
             raise BadInput("--stages export needs --export-tfds DIR, the folder to write.")
         if self.export_tfds is not None and not {"pack", EXPORT} & set(self.stages):
             raise BadInput("--export-tfds writes a finished store; add the stage pack or export.")
+        if (SCORES in self.stages) != (self.scorer is not None):
+            raise BadInput(f"--stages scores and --scorer {' or '.join(SCORERS)} go together.")
+        if self.scorer in OF_AN_LLM and LLM not in self.weights:
+            raise BadInput(
+                f"--scorer {self.scorer} needs --weights llm=DIR, the folder of a causal language "
+                "model."
+            )
+        if self.dry_run and SCORES in self.stages:
+            raise BadInput("--dry-run tells what a store costs, not what scores do; leave it out.")
         if self.dry_run and self.dataset == "demo":
             raise BadInput("--dry-run is for videos that are there; the demo renders its own.")
         if self.shard is None:

@@ -1,8 +1,8 @@
 """Make a feature store: python featurize/run.py --dataset {ucf,xd,folder,demo} ... (--help tells
 the rest).
 
-Five stages. Each leaves its finished pieces in STORE.work, so that the same command continues
-after an interrupt and ends in the same store:
+Five stages make a store. Each leaves its finished pieces in STORE.work, so that the same command
+continues after an interrupt and ends in the same store:
 
     visual          every snippet's frames, embedded
     captions        a text for every snippet
@@ -13,7 +13,13 @@ after an interrupt and ends in the same store:
 The first three work video by video and can be shared out: --shard 0/4, 1/4, … on as many machines
 with one STORE.work, then the rest by one call without --shard; or --engine ray, one actor a GPU.
 --dry-run tells what a call would cost. --export-tfds DIR writes the finished store as a TFDS data
-set too; with --stages export it is all that is done.
+set too; with --stages export it is all that is done. --stages scores --scorer NAME has a
+training-free system score the snippets of a finished store:
+
+    similarity      captions against class captions, by their embeddings
+    lavad           a language model's score of a summary (--weights llm=DIR)
+    anomaly_ruler   a language model's verdict by rules of its own (--weights llm=DIR)
+    vlm             VideoLLaMA 3 asked for a score; it needs the videos
 """
 
 import argparse
@@ -28,11 +34,11 @@ if __name__ == "__main__":
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from featurize import class_captions, engines, mistakes, plan, request
+from featurize import class_captions, engines, mistakes, plan, request, scores
 from featurize.feature_files import LAYOUTS
 from featurize.job import Job
 from featurize.pack import class_texts, pack
-from featurize.request import EXPORT, STAGES, Request
+from featurize.request import EXPORT, SCORES, STAGES, Request
 from semvad_jax import store
 from semvad_jax.files import BadInput, printable
 
@@ -43,8 +49,10 @@ def make(asked: Request) -> None:
     Raises BadInput for whatever the user can mend; what is finished by then stays in STORE.work.
     """
     with mistakes.as_bad_input():
-        if set(asked.stages) != {EXPORT}:
+        if set(asked.stages) - {EXPORT, SCORES}:
             _work(asked)
+        if SCORES in asked.stages:
+            scores.make(asked)
         if asked.export_tfds is not None and not asked.dry_run:
             _export(asked.out, asked.export_tfds)
 
@@ -147,8 +155,9 @@ def parse(argv: Sequence[str] | None = None) -> Request:
         metavar="NAME=DIR",
         help=f"local weights of {weights}; no hub is asked then",
     )
-    stages = f"{','.join(STAGES)} (the default) or {EXPORT}"
+    stages = f"{','.join(STAGES)} (the default), {EXPORT} or {SCORES}"
     add("--stages", type=_stages, metavar="A,B", help=stages)
+    add("--scorer", choices=request.SCORERS, help="of --stages scores")
     add("--shard", type=_shard, metavar="I/N", help="this share of the videos")
     add("--engine", choices=request.ENGINES, help="ray: one actor for each GPU")
     add("--temperature", type=float, metavar="T", help="sample captions (default: greedy)")

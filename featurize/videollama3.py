@@ -106,7 +106,7 @@ def load(
         "is not a JSON object; give the published file",
     )
     if isinstance(where, Path):
-        _require_safetensors(where)
+        require_safetensors(where)
     on_gpu = device.type == "cuda"
     try:
         tokenizer = Qwen2Tokenizer.from_pretrained(where, revision=commit)
@@ -136,6 +136,12 @@ def load(
     except UNUSABLE as error:
         raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
     model, report = loaded
+    require_fit(where, "VideoLLaMA 3", report)
+    return model.to(device).eval(), _processor(raw, config, tokenizer)
+
+
+def require_fit(where: str | Path, model: str, report: dict[str, Any]) -> None:
+    """BadInput where transformers' report on loading names keys that are missing or too many."""
     wrong = [
         f"{len(keys)} {fault} ({', '.join(sorted(map(_name, keys))[:3])})"
         for fault in ("missing", "unexpected", "mismatched")
@@ -143,13 +149,12 @@ def load(
     ]
     if wrong:
         raise BadInput(
-            f"{where}: the weights do not fit VideoLLaMA 3 key by key: {'; '.join(wrong)}; "
+            f"{where}: the weights do not fit {model} key by key: {'; '.join(wrong)}; "
             "give an unchanged, complete checkpoint."
         )
-    return model.to(device).eval(), _processor(raw, config, tokenizer)
 
 
-def _require_safetensors(folder: Path) -> None:
+def require_safetensors(folder: Path) -> None:
     """BadInput where a checkpoint's weights are not all safetensors of its own folder.
 
     transformers loads whatever its index names, pickles among it.

@@ -1,0 +1,63 @@
+"""The stage `scores`: what a training-free system thinks of a finished store's snippets.
+
+    STORE/scores_NAME.npy    float32 [N], a score a snippet, in the order of caption_embedding.npy
+    STORE/scores_NAME.json   what made them: scorer, model, prompts, settings, answers that could
+                             not be read, and the checksums of the store and of the scores
+
+Scores are from 0 to 1, higher = more anomalous. A scorer with a language model scores the test
+videos, which are what is judged; rows of other videos hold NaN, and `scored` tells the splits.
+`python main.py --scorer NAME --data STORE` judges them.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from featurize import producers
+from featurize.request import Request
+from semvad_jax import store
+from semvad_jax.files import json_text, locked, replacing, require, sha256, write
+from semvad_jax.store.format import rows_of, starts_of
+
+
+def make(request: Request) -> None:
+    """Writes the two files, and tells how many answers could not be read.
+
+    Raises BadInput where STORE is none, and for what the scorer refuses. An interrupt loses at most
+    a minute's answers: those that a model gave stay in STORE.work.
+    """
+    features = store.open(request.out)
+    scorer = producers.scorer(request, features)
+    path = request.out / f"scores_{request.scorer}.npy"
+    with locked(path):
+        starts = starts_of(rows_of("caption_embedding.npy", features.videos))
+        scores = np.full(starts[-1], np.nan, np.float32)
+        of = [i for i, v in enumerate(features.videos) if v.split in scorer.splits and v.snippets]
+        require(bool(of), f"{request.out} has no {' or '.join(scorer.splits)} videos to score.")
+        asked = unread = without = 0
+        for i in track(of, description=f"{'scores':15}"):
+            scored = scorer(i)
+            scores[starts[i] : starts[i + 1]] = scored.scores
+            asked, unread = asked + scored.asked, unread + scored.unread
+            without += 0 < scored.asked == scored.unread
+        counts = {"asked": asked, "not read": unread, "videos without one that was read": without}
+        array = io.BytesIO()
+        np.save(array, scores, allow_pickle=False)
+        with replacing(path) as partial:
+            partial.write_bytes(array.getvalue())
+            made: dict[str, Any] = {
+                "scorer": request.scorer,
+                "producer": scorer.producer,
+                "made": scorer.made,
+                "answers": counts,
+                "snippets": len(scores),
+                "scored": list(scorer.splits),
+                "store_sha256": features.info["sha256"],
+                "sha256": sha256(partial),
+            }
+            # the scores come last: a reader takes them only beside their own description
+            write(path.with_suffix(".json"), json_text(made))
+    told = f"; {unread} of {asked} answers were not read and were interpolated" if asked else ""
+    print(f"{len(of)} videos scored by {request.scorer}{told} -> {path}")
