@@ -156,7 +156,7 @@ def _join(
     cfg: Config,
     store: Store,
     videos: Sequence[int],
-    groups: Sequence[Float[Array | np.ndarray, "N B T ..."]],
+    groups: Sequence[Float[Array | np.ndarray, "_ _ _ ..."]],
 ) -> list[np.ndarray]:
     """Each video's rows [snippets, ...] from the slots of all windows.
 

@@ -330,11 +330,9 @@ def test_every_studys_rows_are_settings_of_their_models(path, paper_like):
         assert all(key.split("/")[1].startswith(("auc", "ap", "map")) for key in row.paper)
         if row.overrides is not None:
             cfg = study.settings(row.overrides, "demo", demo, None, ())
-            assert (cfg.model.dim, cfg.data.store) == (64, str(demo.path))
-            assert study.settings(row.overrides, "any", paper_like, None, ()).train.epochs in (
-                9,
-                10,
-            )
+            assert cfg == config.load("demo", [*row.overrides, f"data.store={demo.path}"])
+            of_paper = study.settings(row.overrides, "any", paper_like, None, ())
+            assert of_paper == config.load("ucf", [*row.overrides, f"data.store={paper_like.path}"])
             found.append((cfg, row.sigma_to_length))
     assert len(set(found)) == len(found) > 0
     main.arguments(["--study", path.stem])
@@ -389,6 +387,7 @@ def test_the_papers_figures_of_table_2_and_3():
         "CLIP-TSA": [(85.02, 0.466, 87.58), (79.83, 1.05, 82.17)],
         "PEL4VAD": [(85.21, 0.366, 86.76), (84.21, 0.31, 85.59)],
         "MIL (ours)": [],
+        "DSANet": [],
         "VadCLIP": [(86.26, 0.918, 88.02), (83.20, 1.53, 84.51)],
         "SemVAD": [(87.21, 0.462, 88.48), (84.66, 1.26, 86.55)],
     }
@@ -403,7 +402,7 @@ def test_the_papers_figures_of_table_2_and_3():
         19.07,
     ]
     # the mean of the five is the average that the paper prints, but for its rounding
-    for row in find_study("table3").rows:
+    for row in (row for row in find_study("table3").rows if row.paper):
         for name in ("ucf", "xd"):
             parts = [row.paper[f"{name}/map@0.{k}"].mean for k in range(1, 6)]
             assert row.paper[f"{name}/map"].mean == pytest.approx(np.mean(parts), abs=0.7)
@@ -554,7 +553,8 @@ def test_every_printed_figure_stands_in_its_study():
             assert of("table2", label, "xd/ap") == tuple(values[3:])
     for dataset in ("ucf", "xd"):
         for name, values in tables["table3"][dataset].items():
-            label = {"Deep MIL*": "DeepMIL", "AVVD*": "AVVD"}.get(name, name)
+            ours = {"Deep MIL*": "DeepMIL, class head ours", "AVVD*": "AVVD-style"}
+            label = ours.get(name, name)
             for k, value in enumerate(values[:5], 1):
                 assert of("table3", label, f"{dataset}/map@0.{k}")[0] == value
             assert of("table3", label, f"{dataset}/map")[:2] == tuple(values[5:])

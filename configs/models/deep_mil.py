@@ -32,7 +32,7 @@ DEFAULTS = {
     ("xd", "paper"): PUBLISHED | {"eval.metric": "ap"},
 }
 SMALL = {
-    "demo": {"model.dim": 128, "model.length": 32, "train.lr": 1e-3, "train.milestones": ()},
+    "demo": {"model.dim": 128, "model.length": 32, "train.epochs": 48, "train.lr": 3e-3},
     "ucf_c3d": {"model.dim": 128, "model.length": 32, "train.lr": 1e-3},
     "ucf_captions": {"model.dim": 128, "model.length": 16, "train.lr": 1e-3},
 }

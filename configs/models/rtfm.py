@@ -32,7 +32,7 @@ DEFAULTS = {
 }
 NARROW = {"model.dim": 64, "model.hidden": (64, 32), "train.milestones": ()}
 SMALL = {
-    "demo": NARROW | {"model.length": 32, "train.lr": 1e-3},
+    "demo": NARROW | {"model.length": 32, "train.epochs": 48, "train.lr": 1e-3},
     "ucf_c3d": NARROW | {"model.length": 32, "train.lr": 1e-3},
     "ucf_captions": NARROW | {"model.length": 16, "train.lr": 1e-3},
 }

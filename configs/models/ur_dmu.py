@@ -35,7 +35,7 @@ DEFAULTS = {
 }
 NARROW = {"model.dim": 64, "model.heads": 4, "model.key_dim": 16, "train.milestones": ()}
 SMALL = {
-    "demo": NARROW | {"model.length": 64, "train.lr": 1e-3},
+    "demo": NARROW | {"model.length": 64, "train.lr": 3e-4},
     "ucf_c3d": NARROW | {"model.length": 32, "train.lr": 5e-4},
-    "ucf_captions": NARROW | {"model.length": 16, "train.lr": 1e-3},
+    "ucf_captions": NARROW | {"model.length": 16, "train.lr": 3e-4},
 }

@@ -15,9 +15,15 @@ study = Runtime(
     paper={"captioner": 1.112, "vision": 0.015, "fusion + detection": 0.014},
     paper_together=(1.126, 0.243),
     systems=(
+        "vadclip",
+        "dsanet",
+        "pel4vad",
+        "ur_dmu",
+        "clip_tsa",
+        "rtfm",
+        "avvd",
         "deep_mil",
         "mil",
-        "vadclip",
     ),
     paper_others={"I3D, RGB and flow": 0.020, "LAVAD": 3.9},
 )

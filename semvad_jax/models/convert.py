@@ -73,7 +73,7 @@ ARRAYS = {  # as they are, without reversing axes
     "refiner.prototypes": "video_anomaly_refiner.video_prototypes",
     "refiner.decoder.{}.scale": "video_anomaly_refiner.decoder.{}.attn.learn_scale",
 }
-TOWER = "clipmodel."
+TOWER = "clipmodel."  # into Frozen, with a text_projection that DSANet has a Linear in place of
 # CLIP's image tower and temperature, and a width of the distance graph that nothing there reads
 UNREAD = ("clipmodel.visual.", "clipmodel.logit_scale", "disAdj.sigma")
 

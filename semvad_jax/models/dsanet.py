@@ -9,8 +9,9 @@ how badly it is rebuilt.
 Where the program differs: it trains the prototypes by an optimiser of their own, StableAdamW with a
 warm-up, here one AdamW trains all; it describes classes by sentences, here they are the store's
 class names; it caches the adapted class vectors at its first evaluation and never makes them anew,
-here every evaluation has those of its own weights. A store without CLIP's text tower has no layers
-to adapt: one adapter then changes the class vectors themselves.
+here every evaluation has those of its own weights. Initial values are PyTorch's, and standard
+normal for the prototypes. A store without CLIP's text tower has no layers to adapt: one adapter
+then changes the class vectors themselves.
 """
 
 import jax
