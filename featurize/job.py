@@ -108,9 +108,9 @@ class Job:
 
     def pieces(self, stage: str) -> Pieces:
         """The kept pieces of a stage, under all settings that they depend on."""
-        captions = self.captioner.producer
         if stage == "times":
             return Pieces(self.request.work, stage, None)
+        captions = self.captioner.producer
         if stage == "visual":
             return Pieces(self.request.work, stage, [self.vision.producer, self._snippets])
         if stage in ("captions", "begun-captions"):
