@@ -12,8 +12,9 @@ Follow the Rules: Reasoning for Video Anomaly Detection with Large Language Mode
     second       the model is asked again, with the caption so changed and its first verdict
     score        the EMA of span 10 of the second verdicts
 
-The authors' program averages no verdicts, which leaves two levels; their base system scores by an
-EMA, as here. At a video's ends a window is what there is of it. The prompts are ours, after theirs.
+In the authors' program the second question checks what the words say, not a verdict of the model's,
+and a list of words made once is used for every data set. At a video's ends a window is what there
+is of it. The prompts are ours, after theirs.
 """
 
 import re

@@ -9,10 +9,9 @@ from typing import Any
 
 from featurize.caption_files import FileCaptions
 from featurize.feature_files import FeatureFiles
-from featurize.request import CAPTIONERS, LLM, NPY, TEXT, VISION, Request
+from featurize.request import CAPTIONERS, NPY, TEXT, VISION, Request
 from featurize.sources import Entry
 from semvad_jax.files import BadInput
-from semvad_jax.store import Store
 
 
 def vision(request: Request, entries: Sequence[Entry]) -> Any:
@@ -89,31 +88,6 @@ def text(request: Request) -> Any:
     from featurize.minilm import MiniLM
 
     return MiniLM()
-
-
-def scorer(request: Request, store: Store) -> Any:
-    """The training-free system that a request names: producer, made (what it found out about the
-    whole store), splits (that it scores), (video of the store) -> answers.Scored.
-    """
-    if request.scorer == "similarity":
-        from featurize.similarity import Similarity
-
-        return Similarity(store)
-    if request.scorer == "vlm":
-        from featurize.vlm import Vlm
-
-        return Vlm(store, request)
-    from featurize.answers import Answers
-    from featurize.llm import LocalLLM
-
-    answers = Answers(LocalLLM(request.weights[LLM]), request.work, request.resume)
-    if request.scorer == "lavad":
-        from featurize.lavad import Lavad
-
-        return Lavad(store, answers)
-    from featurize.anomaly_ruler import AnomalyRuler
-
-    return AnomalyRuler(store, answers)
 
 
 def encoders(towers: Mapping[str, Path]) -> dict[str, Any]:

@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from featurize import producers
-from featurize.request import Request
+from featurize.request import LLM, Request
 from semvad_jax import store
-from semvad_jax.files import json_text, locked, replacing, require, sha256, write
+from semvad_jax.files import (
+    json_text,
+    locked,
+    remove_leftovers,
+    replacing,
+    require,
+    sha256,
+    write,
+)
+from semvad_jax.store import Store
 from semvad_jax.store.format import rows_of, starts_of
 
 
@@ -29,16 +37,18 @@ def make(request: Request) -> None:
     a minute's answers: those that a model gave stay in STORE.work.
     """
     features = store.open(request.out)
-    scorer = producers.scorer(request, features)
+    system = scorer(request, features)
     path = request.out / f"scores_{request.scorer}.npy"
     with locked(path):
+        remove_leftovers(path)
+        remove_leftovers(path.with_suffix(".json"))
         starts = starts_of(rows_of("caption_embedding.npy", features.videos))
         scores = np.full(starts[-1], np.nan, np.float32)
-        of = [i for i, v in enumerate(features.videos) if v.split in scorer.splits and v.snippets]
-        require(bool(of), f"{request.out} has no {' or '.join(scorer.splits)} videos to score.")
+        of = [i for i, v in enumerate(features.videos) if v.split in system.splits and v.snippets]
+        require(bool(of), f"{request.out} has no {' or '.join(system.splits)} videos to score.")
         asked = unread = without = 0
         for i in track(of, description=f"{'scores':15}"):
-            scored = scorer(i)
+            scored = system(i)
             scores[starts[i] : starts[i + 1]] = scored.scores
             asked, unread = asked + scored.asked, unread + scored.unread
             without += 0 < scored.asked == scored.unread
@@ -49,15 +59,41 @@ def make(request: Request) -> None:
             partial.write_bytes(array.getvalue())
             made: dict[str, Any] = {
                 "scorer": request.scorer,
-                "producer": scorer.producer,
-                "made": scorer.made,
+                "producer": system.producer,
+                "made": system.made,
                 "answers": counts,
                 "snippets": len(scores),
-                "scored": list(scorer.splits),
+                "scored": list(system.splits),
                 "store_sha256": features.info["sha256"],
                 "sha256": sha256(partial),
             }
-            # the scores come last: a reader takes them only beside their own description
+            # the scores come last: beside a description of others they are refused
             write(path.with_suffix(".json"), json_text(made))
     told = f"; {unread} of {asked} answers were not read and were interpolated" if asked else ""
-    print(f"{len(of)} videos scored by {request.scorer}{told} -> {path}")
+    how = f", nearest by {system.producer['nearest']}" if "nearest" in system.producer else ""
+    print(f"{len(of)} videos scored by {request.scorer}{how}{told} -> {path}")
+
+
+def scorer(request: Request, store: Store) -> Any:
+    """The training-free system that a request names: producer, made (what it found out about the
+    whole store), splits (that it scores), (video of the store) -> answers.Scored.
+    """
+    if request.scorer == "similarity":
+        from featurize.similarity import Similarity
+
+        return Similarity(store)
+    if request.scorer == "vlm":
+        from featurize.vlm import Vlm
+
+        return Vlm(store, request)
+    from featurize.answers import Answers
+    from featurize.llm import LocalLLM
+
+    answers = Answers(LocalLLM(request.weights[LLM]), request.work, request.resume)
+    if request.scorer == "lavad":
+        from featurize.lavad import Lavad
+
+        return Lavad(store, answers)
+    from featurize.anomaly_ruler import AnomalyRuler
+
+    return AnomalyRuler(store, answers)
