@@ -21,6 +21,7 @@ study = Runtime(
         "ur_dmu",
         "clip_tsa",
         "rtfm",
+        "mgfn",
         "avvd",
         "deep_mil",
         "mil",

@@ -142,11 +142,16 @@ def from_program(cfg: Config, state: Mapping[str, np.ndarray]) -> Weights:
         name, value = theirs(path), np.asarray(state[theirs(path)], np.float32)
         whole = _numbered(_name(path[1:]))[0] in names  # an array as it is
         turned = value if whole else value.T
-        if turned.size != np.prod(ours.shape) or (whole and turned.shape != ours.shape):
+        if _long(turned.shape) != _long(ours.shape):
             _shaped(state, name, ours.shape if whole else ours.shape[::-1])
         return jnp.asarray(turned.reshape(ours.shape))
 
     return jax.tree_util.tree_map_with_path(take, like)
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of 1, which a 1×1 convolution has more of than a Linear."""
+    return tuple(size for size in shape if size != 1)
 
 
 TAILS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
