@@ -44,8 +44,8 @@ study = Study(
     ),
     note="RTFM's, S3R's and UMIL's are single published figures, not means over seeds. The paper "
     "does not say which features its baselines had; published figures of these systems are of "
-    "CLIP's. S3R is not built here. UMIL, MIST and REWARD tune the network that sees the frames, so "
-    "that nothing of them is left on features that are given. The public programs of RTFM, UR-DMU, "
+    "CLIP's. S3R is not built here. UMIL, MIST and REWARD tune the network that sees the frames: "
+    "nothing of them is left on features that are given. The public programs of RTFM, UR-DMU, "
     "CLIP-TSA, PEL4VAD, MGFN and DeepMIL compute AP by trapezoids, those of VadCLIP, DSANet and "
     "SemVAD by steps.",
 )
