@@ -488,6 +488,13 @@ def _check(cfg: Config) -> None:
     rules.append(
         (0 < t.decay <= 1 if t.decay else True, f"train.decay {t.decay} must be in (0, 1]")
     )
+    row = _table(cfg)
+    for name in ("model.hidden", "model.depths"):
+        value, usual = fields[name], row.get(name)
+        if value is not UNSET and usual is not None:
+            fits = len(value) == len(usual) and min(value) > 0
+            shown = ",".join(map(str, value))
+            rules.append((fits, f"{name} {shown}: {m.name} takes {len(usual)} numbers above 0"))
     if isinstance(m.fixes, tuple):
         oddities = _of_model(m.name).get("ODDITIES", ())
         rules.append(

@@ -89,6 +89,19 @@ def test_json_both_ways(name):
             "model.preset=nothing",
             "model semvad has no preset 'nothing'; model.preset takes one of: best, paper, release",
         ),
+        (
+            "model.name=pel4vad model.hidden=8",
+            "model.hidden 8: pel4vad takes 2 numbers above 0",
+        ),
+        (
+            "model.name=mgfn model.depths=1,0,1",
+            "model.depths 1,0,1: mgfn takes 3 numbers above 0",
+        ),
+        (
+            "model.name=rtfm model.fixes=smooth",
+            "model.fixes takes true, or some of smooth_across, which rtfm's program does; it does "
+            "not do smooth",
+        ),
         ("model.name=mil model.heads=1", "model mil has no model.heads; leave it out"),
         ("model.dim=9 model.heads=2", "model.dim 9 is not a multiple of model.heads 2"),
     ],

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from semvad_jax.files import BadInput
 from semvad_jax.models import convert, pel4vad
 from semvad_jax.types import Frozen, Outputs
 from tests.support import programs
@@ -289,5 +288,3 @@ def test_the_published_settings():
         assert float(jnp.exp(-first["log_scale"])) == pytest.approx(temperature)
         assert float(first["attention"]["rate"][0]) == pytest.approx(rate)
         assert (cfg.train.batching, cfg.train.batch, cfg.train.cosine) == ("mixed", 128, 60)
-    with pytest.raises(BadInput, match="^model.hidden takes two widths here, not 1$"):
-        pel4vad.init(settings("model.hidden=8"), jax.random.key(0))

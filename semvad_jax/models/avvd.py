@@ -76,7 +76,6 @@ def score_adjacency(scores: Float[Array, "B T"], length: Int[Array, " B"]) -> Fl
 class AVVDStyle(nnx.Module):
     def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
         m = cfg.model
-        require(len(m.hidden) == 2, f"model.hidden takes two widths here, not {len(m.hidden)}")
         require(m.hidden[1] >= 4, f"model.hidden {m.hidden} must end in 4 or more")
         self.narrow, inputs = narrow(cfg.data.feature_dim, rngs)
         self.first = Linear(inputs, m.hidden[0], rngs)

@@ -18,7 +18,6 @@ from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
 from semvad_jax.config import Config
-from semvad_jax.files import require
 from semvad_jax.losses import PICK_EVERY, binary_mil
 from semvad_jax.models import functions, kept
 from semvad_jax.models.layers import (
@@ -109,7 +108,6 @@ class Attention(nnx.Module):
 class PEL4VAD(nnx.Module):
     def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
         m = cfg.model
-        require(len(m.hidden) == 2, f"model.hidden takes two widths here, not {len(m.hidden)}")
         self.narrow, width = narrow(cfg.data.feature_dim, rngs)
         start = STARTS.get(cfg.data.dataset, STARTS["ucf"])
         self.attention = Attention(cfg, width, start, rngs)
