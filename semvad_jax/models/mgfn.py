@@ -26,12 +26,12 @@ from semvad_jax.models.layers import (
     present,
     torch_uniform,
 )
+from semvad_jax.models.rtfm import largest
 from semvad_jax.types import Batch, Frozen, Outputs
 
 HEAD = 64  # channels of an attention head
 FOCUS = 5  # snippets that a focus block sees
 LENGTH_SHARE = 0.1  # of the layer that reads a snippet's length
-PICKS = 3  # snippets that stand for a video
 MARGIN = 200.0
 CONTRAST, BETWEEN, SPARSE, SMOOTH = 1e-3, 1e-3, 8e-3, 8e-4  # weights of the loss
 
@@ -236,11 +236,10 @@ init, init_state, apply = functions(MGFN)
 def picked(
     scores: Float[Array, " T"], features: Float[Array, "K T D"], selector: Float[Array, " T"]
 ) -> tuple[Float[Array, ""], Float[Array, "K P"]]:
-    """Of one video: the mean score of the snippets with the largest features, by the mean over
-    crops of their lengths; and the sums of absolute values of each crop's, in this order.
+    """Of one video: the mean score of the `largest` snippets, and the sums of absolute values of
+    each crop's, in this order.
     """
-    ranking = jax.lax.stop_gradient(l2_norm(features)[..., 0].mean(0) * selector)
-    _, picks = jax.lax.top_k(ranking, min(PICKS, len(ranking)))
+    picks = largest(features, selector)
     # a product adds up in blocks: the contrast takes small differences of these large sums
     return scores[picks].mean(), jnp.abs(features[:, picks]) @ jnp.ones(features.shape[-1])
 

@@ -7,7 +7,7 @@ Crops of a video are trained together: they share the snippets that are chosen.
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from semvad_jax.config import Config
 from semvad_jax.losses import cross_entropy
@@ -97,14 +97,19 @@ class RTFM(nnx.Module):
 init, init_state, apply = functions(RTFM)
 
 
+def largest(features: Float[Array, "K T F"], selector: Float[Array, " T"]) -> Int[Array, " P"]:
+    """The snippets of one video that stand for it: those with the longest features, by the mean
+    over crops, where the `selector` has dropped none of them.
+    """
+    ranking = jax.lax.stop_gradient(l2_norm(features)[..., 0].mean(0) * selector)
+    return jax.lax.top_k(ranking, min(PICKS, len(ranking)))[1]
+
+
 def picked(
     scores: Float[Array, " T"], features: Float[Array, "K T F"], selector: Float[Array, " T"]
 ) -> tuple[Float[Array, ""], Float[Array, "K F"]]:
-    """Of one video: the mean score and each crop's mean feature of the snippets with the largest
-    features, by the mean over crops of their lengths.
-    """
-    ranking = jax.lax.stop_gradient(l2_norm(features)[..., 0].mean(0) * selector)
-    _, picks = jax.lax.top_k(ranking, min(PICKS, len(ranking)))
+    """Of one video: the mean score and each crop's mean feature of the `largest` snippets."""
+    picks = largest(features, selector)
     return scores[picks].mean(), features[:, picks].mean(1)
 
 
