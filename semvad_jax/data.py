@@ -139,11 +139,10 @@ def fit_length(
         above = rows[np.minimum(below + 1, n - 1)]
         return (rows[below] * (1 - share) + above * share).astype(rows.dtype)
     edges = np.linspace(0, n, length + 1).astype(int)
-    first = np.minimum(edges[:-1], n - 1)
     if n >= length:
         sums = np.add.reduceat(rows.astype(np.float32), edges[:-1], axis=0)
         return (sums / np.diff(edges)[:, None]).astype(rows.dtype)
-    return rows[first]
+    return rows[edges[:-1]]
 
 
 def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:

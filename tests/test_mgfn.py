@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semvad_jax.models import convert, mgfn
+from semvad_jax.models import convert, mgfn, rtfm
 from semvad_jax.types import Outputs
 from tests.support import programs
 
@@ -79,7 +79,7 @@ def test_with_dropout(program, monkeypatch):
     program, cfg, weights, rows = program
     if cfg.data.feature_dim > 512:
         pytest.skip("large products again; the narrow program drops out alike")
-    monkeypatch.setattr(mgfn, "dropout", program.dropouts())
+    monkeypatch.setattr(rtfm, "dropout", program.dropouts())
     total, parts, _, gradients = programs.trained(cfg, weights, rows, jax.random.key(0))
     same_parts(program, total, parts, "drop/")
     norm = programs.total_norm(gradients)

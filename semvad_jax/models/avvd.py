@@ -26,9 +26,11 @@ from semvad_jax.models.layers import (
     dropout,
     keys_of,
     narrow,
+    over_valid,
     present,
     quick_gelu,
     similarity_adjacency,
+    visual_of,
 )
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -67,10 +69,7 @@ class GraphBranch(nnx.Module):
 def score_adjacency(scores: Float[Array, "B T"], length: Int[Array, " B"]) -> Float[Array, "B T T"]:
     """Row softmax, over the valid snippets, of how alike scores are: σ((½ − |s_i − s_j|)/0.1)."""
     alike = jax.nn.sigmoid((0.5 - jnp.abs(scores[:, :, None] - scores[:, None, :])) / 0.1)
-    valid = jnp.arange(scores.shape[1]) < length[:, None]
-    pairs = valid[:, :, None] & valid[:, None, :]
-    weights = jnp.where(pairs, jnp.exp(alike), 0)  # alike is in [0, 1]: no shift needed
-    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1)
+    return over_valid(alike, length)
 
 
 class AVVDStyle(nnx.Module):
@@ -90,8 +89,7 @@ class AVVDStyle(nnx.Module):
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         keys = keys_of(key, 5)
-        x = batch.visual.astype(jnp.float32)
-        x = x if self.narrow is None else self.narrow(x)
+        x = visual_of(batch, self.narrow)
         x = dropout(jax.nn.relu(self.first(x)), self.rate, keys[0])
         x = dropout(jax.nn.relu(self.second(x)), self.rate, keys[1])
         valid = present(batch, train=False)[..., None]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from semvad_jax.config import Config
 from semvad_jax.models import functions, kept, rtfm
-from semvad_jax.models.layers import Linear, masked, narrow, present
+from semvad_jax.models.layers import Linear, by_crop, masked, narrow, present, visual_of
 from semvad_jax.models.mtn import XAVIER, ZEROS
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -63,11 +63,8 @@ class CLIPTSA(nnx.Module):
         self.keep, self.test_noise = cfg.model.keep, kept(cfg, "test_noise")
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
-        x = batch.visual.astype(jnp.float32)
-        there = present(batch, train)
-        x = x if self.narrow is None else self.narrow(x)
+        there, x = present(batch, train), by_crop(visual_of(batch, self.narrow))
         x = x if self.wide is None else self.wide(x)
-        x = x if x.ndim == 4 else x[:, None]
         size, crops, steps, _ = x.shape
         scores = self.chooser(x).reshape(size * crops, steps)
         rows = jnp.repeat(there, crops, 0)

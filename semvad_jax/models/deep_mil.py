@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from semvad_jax.config import Config
 from semvad_jax.models import functions, kept
-from semvad_jax.models.layers import Linear, dropout, keys_of, narrow
+from semvad_jax.models.layers import Linear, dropout, keys_of, narrow, visual_of
 from semvad_jax.types import Batch, Frozen, Outputs
 
 TORCH = {"first": "fc1", "second": "fc2", "score": "fc3"}
@@ -36,8 +36,7 @@ class DeepMIL(nnx.Module):
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         keys = keys_of(key, 3)
-        x = batch.visual.astype(jnp.float32)
-        x = x if self.narrow is None else self.narrow(x)
+        x = visual_of(batch, self.narrow)
         x = dropout(jax.nn.relu(self.first(x)), self.rate, keys[0])
         x = dropout(jax.nn.relu(self.second(x)), self.rate, keys[1])
         logits = self.score(x)[..., 0]

@@ -107,6 +107,17 @@ def narrow(features: int, rngs: nnx.Rngs) -> tuple[Linear | None, int]:
     return Linear(features, NARROWED, rngs), NARROWED
 
 
+def visual_of(batch: Batch, narrower: Linear | None) -> Float[Array, "B *K T F"]:
+    """A batch's visual rows in float32, at the width that `narrow` left."""
+    x = batch.visual.astype(jnp.float32)
+    return x if narrower is None else narrower(x)
+
+
+def by_crop(x: Float[Array, "B *K T F"]) -> Float[Array, "B K T F"]:
+    """x with an axis of crops, of 1 where crops are not trained together."""
+    return x if x.ndim == 4 else x[:, None]
+
+
 def adapter(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear | None:
     """A Linear between two sizes; None where they are equal, or where the first is not known yet
     (0) and taken to be.
@@ -283,10 +294,14 @@ def similarity_adjacency(
     lengths = norm * norm.swapaxes(1, 2)
     # a snippet of zeros is like none, with gradient 0 (not NaN)
     cosine = (x @ x.swapaxes(1, 2)) / jnp.where(lengths > 1e-20, lengths, 1)
-    valid = jnp.arange(x.shape[1]) < length[:, None]
+    return over_valid(jnp.where(cosine > 0.7, cosine, 0), length)
+
+
+def over_valid(logits: Float[Array, "B T T"], length: Int[Array, " B"]) -> Float[Array, "B T T"]:
+    """Row softmax over the valid snippets, of logits in [0, 1], which need no shift; else 0."""
+    valid = jnp.arange(logits.shape[1]) < length[:, None]
     pairs = valid[:, :, None] & valid[:, None, :]
-    logits = jnp.where(cosine > 0.7, cosine, 0)
-    weights = jnp.where(pairs, jnp.exp(logits), 0)  # logits are in [0, 1]: no shift needed
+    weights = jnp.where(pairs, jnp.exp(logits), 0)
     return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1)
 
 

@@ -19,14 +19,15 @@ from semvad_jax.models.layers import (
     Conv,
     LayerNorm,
     Linear,
-    dropout,
+    by_crop,
     keys_of,
     masked,
     narrow,
     present,
     torch_uniform,
+    visual_of,
 )
-from semvad_jax.models.rtfm import largest
+from semvad_jax.models.rtfm import for_choice, largest
 from semvad_jax.types import Batch, Frozen, Outputs
 
 HEAD = 64  # channels of an attention head
@@ -208,9 +209,8 @@ class MGFN(nnx.Module):
         self.rate = m.dropout
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
-        x, there = batch.visual.astype(jnp.float32), present(batch, train)
-        x = x if self.narrow is None else masked(self.narrow(x), there)
-        x = x if x.ndim == 4 else x[:, None]
+        there = present(batch, train)
+        x = by_crop(masked(visual_of(batch, self.narrow), there))
         size, crops, steps, _ = x.shape
         rows, seen = x.reshape(size * crops, steps, -1), jnp.repeat(there, crops, 0)
         rows = self.tokens(rows) + LENGTH_SHARE * self.lengths(l2_norm(rows))
@@ -220,14 +220,8 @@ class MGFN(nnx.Module):
         logits = self.score(rows)[..., 0].reshape(size, crops, steps)
         if not train:
             return Outputs(binary_logits=logits.mean(1))
-        keys, half = keys_of(key, 2), jnp.ones((size // 2, steps))
-        abnormal, normal = (dropout(half, self.rate, one) for one in keys)
-        own = {
-            "scores": jax.nn.sigmoid(logits).mean(1),
-            "features": rows.reshape(size, crops, steps, -1),
-            "selector": jnp.concatenate([normal, abnormal]),
-        }
-        return Outputs(binary_logits=logits.mean(1), for_loss=own)
+        features = rows.reshape(size, crops, steps, -1)
+        return for_choice(logits, features, self.rate, keys_of(key, 2))
 
 
 init, init_state, apply = functions(MGFN)

@@ -31,6 +31,7 @@ from semvad_jax.models.layers import (
     narrow,
     present,
     unit,
+    visual_of,
     xavier_conv,
 )
 from semvad_jax.types import Batch, Frozen, Outputs
@@ -124,8 +125,7 @@ class PEL4VAD(nnx.Module):
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         keys = keys_of(key, 2)
-        x = batch.visual.astype(jnp.float32)
-        x = x if self.narrow is None else self.narrow(x)
+        x = visual_of(batch, self.narrow)
         there = present(batch, train)
         seen = there if self.attend_padding else present(batch, False)
         x = self.norm(x + self.attention(x, there, seen))

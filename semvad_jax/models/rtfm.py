@@ -12,7 +12,17 @@ from jaxtyping import Array, Bool, Float, Int
 from semvad_jax.config import Config
 from semvad_jax.losses import cross_entropy
 from semvad_jax.models import functions, kept
-from semvad_jax.models.layers import Linear, dropout, keys_of, l2_norm, masked, narrow, present
+from semvad_jax.models.layers import (
+    Linear,
+    by_crop,
+    dropout,
+    keys_of,
+    l2_norm,
+    masked,
+    narrow,
+    present,
+    visual_of,
+)
 from semvad_jax.models.mtn import XAVIER, ZEROS, MultiScale, torch_names
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -67,17 +77,26 @@ class Magnitudes(nnx.Module):
         logits = self.scorer(rows, keys[1:3]).reshape(size, crops, steps)
         if not train:
             return Outputs(binary_logits=logits.mean(1))
-        # a snippet that is dropped here is not chosen
-        half = jnp.ones((size // 2, steps))
-        abnormal, normal = (dropout(half, self.rate, one) for one in keys[3:])
-        return Outputs(
-            binary_logits=logits.mean(1),
-            for_loss={
-                "scores": jax.nn.sigmoid(logits).mean(1),
-                "features": rows.reshape(x.shape),
-                "selector": jnp.concatenate([normal, abnormal]),
-            },
-        )
+        return for_choice(logits, rows.reshape(x.shape), self.rate, keys[3:])
+
+
+def for_choice(
+    logits: Float[Array, "B K T"],
+    features: Float[Array, "B K T F"],
+    rate: float,
+    keys: list[jax.Array | None],
+) -> Outputs:
+    """What a loss reads that lets the longest features of a video stand for it. A snippet that is
+    dropped by the selector, drawn for anomalous videos first, is not chosen.
+    """
+    half = jnp.ones((logits.shape[0] // 2, logits.shape[2]))
+    abnormal, normal = (dropout(half, rate, one) for one in keys)
+    own = {
+        "scores": jax.nn.sigmoid(logits).mean(1),
+        "features": features,
+        "selector": jnp.concatenate([normal, abnormal]),
+    }
+    return Outputs(binary_logits=logits.mean(1), for_loss=own)
 
 
 class RTFM(nnx.Module):
@@ -86,11 +105,8 @@ class RTFM(nnx.Module):
         self.magnitudes = Magnitudes(cfg, features, rngs)
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
-        x = batch.visual.astype(jnp.float32)
         there = present(batch, train)
-        if self.narrow is not None:
-            x = masked(self.narrow(x), there)
-        x = x if x.ndim == 4 else x[:, None]
+        x = by_crop(masked(visual_of(batch, self.narrow), there))
         return self.magnitudes(x, there, key, train)
 
 

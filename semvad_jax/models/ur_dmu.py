@@ -23,6 +23,7 @@ from semvad_jax.models.layers import (
     narrow,
     present,
     torch_uniform,
+    visual_of,
 )
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -148,9 +149,8 @@ class URDMU(nnx.Module):
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
         keys = keys_of(key, len(self.blocks) + 1)
-        x, there = batch.visual.astype(jnp.float32), present(batch, train)
-        x = x if self.narrow is None else masked(self.narrow(x), there)
-        x = jax.nn.relu(self.embed(x))
+        there = present(batch, train)
+        x = jax.nn.relu(self.embed(masked(visual_of(batch, self.narrow), there)))
         for block, one in zip(self.blocks, keys, strict=False):
             x = block(x, there, one)
         in_abnormal, abnormal = self.abnormal(x)
