@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,8 +317,9 @@ def check_model(name: str) -> None:
     require(name in known, f"unknown model {name!r}; --model takes one of: {', '.join(known)}")
 
 
+@lru_cache
 def _of_model(name: str) -> Mapping[str, Any]:
-    """What configs/models/NAME.py defines."""
+    """What configs/models/NAME.py defines; the file is run once a process."""
     check_model(name)
     return runpy.run_path(str(CONFIGS / "models" / f"{name}.py"))
 
@@ -458,6 +460,7 @@ def _check(cfg: Config) -> None:
         ),
         (0 <= d.val_fraction < 1, f"data.val_fraction {d.val_fraction} must be in [0, 1)"),
         (t.lr > 0, f"train.lr {t.lr} must be positive"),
+        (t.decay is UNSET or 0 < t.decay <= 1, f"train.decay {t.decay} must be in (0, 1]"),
         (0 <= (m.dropout or 0) < 1, f"model.dropout {m.dropout} must be in [0, 1)"),
         (
             cfg.eval.smooth % 2 == 1 and cfg.eval.smooth > 0,
@@ -475,19 +478,10 @@ def _check(cfg: Config) -> None:
     ]
     rules.append((m.layers is UNSET or m.layers >= 0, f"model.layers {m.layers} is below 0"))
     positive = ("model.dim", "model.length", "train.batch", "train.epochs")
-    positive += ("model.key_dim", "model.kernel")
-    for name in (*positive, "loss.pick_every"):
+    positive += ("model.key_dim", "model.kernel", "loss.pick_every", "eval.temperature")
+    for name in positive:
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
-    rules.append(
-        (
-            cfg.eval.temperature is UNSET or cfg.eval.temperature > 0,
-            f"eval.temperature {cfg.eval.temperature} must be positive",
-        )
-    )
-    rules.append(
-        (0 < t.decay <= 1 if t.decay else True, f"train.decay {t.decay} must be in (0, 1]")
-    )
     row = _table(cfg)
     for name in ("model.hidden", "model.depths"):
         value, usual = fields[name], row.get(name)

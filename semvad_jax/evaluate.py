@@ -50,7 +50,7 @@ def score_windows(
         if classes is None:
             return SlotScores(anomaly, None)
         if cfg.eval.fuse_heads:
-            fused = fused_classes(outputs.binary_logits, classes, cfg.eval.temperature or 1.0)
+            fused = fused_classes(outputs.binary_logits, classes, cfg.eval.temperature)
             return SlotScores(anomaly, fused)
         return SlotScores(anomaly, jax.nn.softmax(classes))
 

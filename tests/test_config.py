@@ -80,6 +80,8 @@ def test_json_both_ways(name):
         ("model.length=9", "model.length 9 is not a multiple of model.window 8"),
         ("train.batch=3", "train.batch 3 must be even for balanced batches"),
         ("train.epochs=0", "train.epochs 0 must be positive"),
+        ("train.decay=0", "train.decay 0.0 must be in (0, 1]"),
+        ("eval.temperature=0", "eval.temperature 0.0 must be positive"),
         ("lr", "--set 'lr' is not of the form section.field=value"),
         (
             "model.name=nothing",
