@@ -21,13 +21,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import msgspec
+import numpy as np
 import orbax.checkpoint as ocp
 import safetensors
 import safetensors.flax
@@ -59,7 +60,8 @@ class Meta:
     config: str  # the name of the config file, or of the study's row
     weight_seeds: list[int]
     data_seeds: list[int]
-    chunk: int | str | None  # seeds in memory at once; "auto"; None: all
+    # seeds that a device computes at once; of earlier runs also "auto", or None: all
+    chunk: int | Literal["auto"] | None
     dataset: str  # of the store
     classes: list[str]  # 0 = normal
     producers: dict[str, Any]  # of the store's features
@@ -323,31 +325,52 @@ def last_weights(run: Path, cfg: Config, meta: Meta) -> tuple[Weights, int]:
 class Checkpoints:
     """The saved states of a run; the newest is kept.
 
-    Saving waits until the files are complete: the next interval reuses the state's memory.
+    States lie on the host. One is saved while training goes on; the next save waits for it, and
+    leaving the `with` block too.
     """
 
     def __init__(self, run: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self.run, self.path = run, run / "checkpoint"
         self.manager = ocp.CheckpointManager(self.path.absolute(), options=options)
+        self.thread = ThreadPoolExecutor(1)
+        self.saving: Future | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.manager.close()
+        try:
+            self.wait()
+        finally:
+            self.thread.shutdown()
+            self.manager.close()
 
     def save(self, state: TrainState, clock: Mapping[str, float]) -> None:
-        """Saves the stacked state under its step, with the seconds spent so far.
+        """Begins to save the stacked state, of NumPy arrays, under its step, with the seconds spent
+        so far.
 
-        Raises OSError where the disk is full; the checkpoint before stays.
+        Raises OSError where the disk is full, also that of the save before; what was saved before
+        stays.
         """
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(flatten(state)), clock=ocp.args.JsonSave(dict(clock))
-        )
+        self.wait()
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if shutil.disk_usage(self.path).free < size:  # asked first: orbax tells it in tracebacks
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        metrics = self.run / "metrics.jsonl"
+        content = metrics.read_bytes() if metrics.is_file() else b""
+        self.saving = self.thread.submit(self._save, state, dict(clock), content)
+
+    def wait(self) -> None:
+        """Until what was begun is saved. Raises OSError where the disk is full."""
+        saving, self.saving = self.saving, None
+        if saving is not None:
+            saving.result()
+
+    def _save(self, state: TrainState, clock: dict[str, float], metrics: bytes) -> None:
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(flatten(state)), clock=ocp.args.JsonSave(clock)
+        )
         step = int(state.step[0])
         try:
             self.manager.save(step, args=items)
@@ -355,26 +378,29 @@ class Checkpoints:
             if os.strerror(errno.ENOSPC) not in str(error):
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
-        folder, metrics = self.path / str(step), self.run / "metrics.jsonl"
-        content = metrics.read_bytes() if metrics.is_file() else b""
+        folder = self.path / str(step)
         kept = StepRecord(
-            _sha256_of_files(folder), len(content), hashlib.sha256(content).hexdigest()
+            _sha256_of_files(folder), len(metrics), hashlib.sha256(metrics).hexdigest()
         )
         write(folder / CHECKSUMS, json.dumps(dataclasses.asdict(kept), indent=1))
 
     def latest(self) -> int | None:
+        """The step of the newest checkpoint that is complete; None where there is none."""
+        self.wait()
         return self.manager.latest_step()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, float]]:
-        """The newest state and its clock; `like` gives shapes, dtypes and shardings.
+        """The newest state, as NumPy arrays, and its clock; `like` gives shapes and dtypes.
 
         Raises BadInput where there is none, or where the seeds or the model are others.
         """
         step, wanted = self._whole_step(), flatten(like)
         with _damage_told(self.path / str(step)):
             self._check(self._shapes(step), wanted)
+            # arrays of NumPy ask for such; these take no memory
+            host = {k: np.broadcast_to(np.zeros((), x.dtype), x.shape) for k, x in wanted.items()}
             items = ocp.args.Composite(
-                state=ocp.args.StandardRestore(wanted), clock=ocp.args.JsonRestore()
+                state=ocp.args.StandardRestore(host), clock=ocp.args.JsonRestore()
             )
             restored = self.manager.restore(step, args=items)
             clock = {name: float(restored["clock"][name]) for name in ("wall", "train")}

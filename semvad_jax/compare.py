@@ -122,8 +122,8 @@ def judged(path: Path, selection: str) -> Judged:
     """Restores a run and scores the test videos of its store, by the weights that `selection` names
     (last, val or test).
     """
-    program, state, meta, _ = run.restore(path)
-    weights = (state if selection == "last" else state.best[selection]).weights
+    program, chunks, meta, _ = run.restore(path)
+    weights = [(c if selection == "last" else c.best[selection]).weights for c in chunks]
     return Judged(
         name=str(path),
         store=program.store,

@@ -32,6 +32,7 @@ NEEDED = ("model.dim", "model.length", "model.layers", "model.heads", "model.win
 NEEDED += ("train.batching", "train.batch", "train.epochs", "train.lr", "train.weight_decay")
 NEEDED += ("train.milestones", "eval.every", "eval.metric", "eval.select_head", "eval.crop")
 COMMON = {  # of every model, where its table says nothing else
+    "train.remat": "none",
     "model.fit": "bins",
     "train.optimizer": "adamw",
     "train.decay": 0.1,
@@ -156,7 +157,11 @@ class TrainConfig:
     # the authors' program does
     protocol: Literal["plain", "reload_best"] = "plain"
     early_stop: Literal["run", "epoch"] = UNSET  # what reload_best ends when nothing gets better
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters stay float32
+    # of activations; parameters, norms and losses stay float32. auto: float32 on a CPU
+    dtype: Literal["auto", "float32", "bfloat16"] = UNSET
+    # blocks: the LGT adapter's activations are computed again for the gradients, which takes less
+    # memory and a quarter more products. auto: where it does not fit otherwise
+    remat: Literal["auto", "none", "blocks"] = UNSET
 
 
 @dataclass(frozen=True)
@@ -331,7 +336,7 @@ def _table(config: Config) -> Mapping[str, Any]:
     if row is None:
         known = ", ".join(sorted({p for _, p in rows}))
         raise BadInput(f"model {name} has no preset {preset!r}; model.preset takes one of: {known}")
-    row = COMMON | row
+    row = {"train.dtype": "float32"} | COMMON | row
     if config.train.protocol == "reload_best":
         row = row | {"eval.select_head": "max"}  # the better of the two heads is part of it
     return row
@@ -483,6 +488,10 @@ def _check(cfg: Config) -> None:
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
     row = _table(cfg)
+    for name in ("train.dtype", "train.remat"):
+        only = row[name]
+        takes = only == "auto" or fields[name] == only
+        rules.append((takes, f"{name} {fields[name]}: model {m.name} takes {only} alone"))
     for name in ("model.hidden", "model.depths"):
         value, usual = fields[name], row.get(name)
         if value is not UNSET and usual is not None:

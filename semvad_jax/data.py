@@ -5,6 +5,7 @@ key.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -189,6 +190,29 @@ def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
     )
 
 
+def train_shapes(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
+    """The shapes of `train_data`, without reading a feature."""
+    members, length = [store.videos[i] for i in videos], cfg.model.length
+    labels = np.array([v.labels[0] == store.classes[0] for v in members])
+    crops = np.array([v.crops for v in members])
+    joint = cfg.train.crops == "joint"
+    normal = int(labels.sum() if joint else crops[labels].sum())
+    rows, of_row = (len(members), (int(crops.max()),)) if joint else (int(crops.sum()), ())
+    return TrainData(
+        visual=_shape(np.float16, rows, *of_row, length, store.feature_dim),
+        captions=_shape(np.float16, len(members), length, store.caption_dim),
+        video=_shape(np.int32, rows),
+        length=_shape(np.int32, len(members)),
+        labels=_shape(np.float32, len(members), len(store.classes)),
+        normal=_shape(np.int32, normal),
+        abnormal=_shape(np.int32, rows - normal),
+    )
+
+
+def _shape(dtype: type, *shape: int) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
 def aligned(shape: tuple[int, ...]) -> Float16[np.ndarray, "..."]:
     """Zeros of which JAX makes no copy where the device is the CPU: they begin at a whole multiple
     of 64 bytes.
@@ -288,21 +312,44 @@ def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> tup
     """The (video, crop) pairs, each cut into ⌈n/T⌉ windows of T = `slots_of` snippets, zero padded;
     a group for each T, the shortest first.
     """
-    by_slots: dict[int, list[tuple[int, int]]] = {}
-    for pair in videos:
-        by_slots.setdefault(slots_of(cfg, store.videos[pair[0]].snippets), []).append(pair)
-    return tuple(_group(cfg, store, pairs, steps) for steps, pairs in sorted(by_slots.items()))
+    return tuple(_group(cfg, store, pieces, steps) for steps, pieces in _pieces(cfg, store, videos))
 
 
-def _group(cfg: Config, store: Store, videos: Sequence[tuple[int, int]], steps: int) -> Windows:
-    pieces = [
-        (i, crop, start)
-        for i, crop in videos
-        for start in range(0, store.videos[i].snippets, steps)
-    ]
-    # long windows in batches of as many slots as training has
-    size = min(max(cfg.train.batch * cfg.model.length // steps, 1), len(pieces))
-    count = -(-len(pieces) // size)  # windows of length 0 fill the last batch
+def window_shapes(
+    cfg: Config, store: Store, videos: Sequence[tuple[int, int]]
+) -> tuple[Windows, ...]:
+    """The shapes of `windows`, without reading a feature."""
+    groups = []
+    for steps, pieces in _pieces(cfg, store, videos):
+        batches = _batches(cfg, len(pieces), steps)
+        visual = _shape(np.float16, *batches, steps, store.feature_dim)
+        captions = _shape(np.float16, *batches, steps, store.caption_dim)
+        groups.append(Windows(visual, captions, _shape(np.int32, *batches)))
+    return tuple(groups)
+
+
+def _pieces(
+    cfg: Config, store: Store, videos: Sequence[tuple[int, int]]
+) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    """T, and the (video, crop, first snippet) of each window of that T; the shortest T first."""
+    by_slots: dict[int, list[tuple[int, int, int]]] = {}
+    for i, crop in videos:
+        steps = slots_of(cfg, store.videos[i].snippets)
+        starts = range(0, store.videos[i].snippets, steps)
+        by_slots.setdefault(steps, []).extend((i, crop, start) for start in starts)
+    return sorted(by_slots.items())
+
+
+def _batches(cfg: Config, pieces: int, steps: int) -> tuple[int, int]:
+    """How many batches of how many windows: as many slots a batch as training has."""
+    size = min(max(cfg.train.batch * cfg.model.length // steps, 1), pieces)
+    return -(-pieces // size), size
+
+
+def _group(
+    cfg: Config, store: Store, pieces: Sequence[tuple[int, int, int]], steps: int
+) -> Windows:
+    count, size = _batches(cfg, len(pieces), steps)  # windows of length 0 fill the last batch
     visual = aligned((count * size, steps, store.feature_dim))
     captions = aligned((count * size, steps, store.caption_dim))
     length = np.zeros(count * size, np.int32)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from semvad_jax.config import Config
-from semvad_jax.data import left_out, readable, slots_of, split, windows
+from semvad_jax.data import left_out, readable, slots_of, split, window_shapes, windows
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import (
     MetricName,
@@ -393,8 +393,13 @@ class Videos:
         return Counts(len(train), len(val), *judged, unjudged_sentence(self.store))
 
     def windows(self) -> tuple[Windows, ...]:
-        crops = [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
-        return windows(self.cfg, self.store, crops)
+        return windows(self.cfg, self.store, self._crops())
+
+    def window_shapes(self) -> tuple[Windows, ...]:
+        return window_shapes(self.cfg, self.store, self._crops())
+
+    def _crops(self) -> list[tuple[int, int]]:
+        return [(i, c) for i in self.test + self.val for c in crops_of(self.cfg, self.store, i)]
 
     def scores(self, groups: Sequence[SlotScores]) -> Scores:
         """One seed's scores of these videos from those of their windows."""

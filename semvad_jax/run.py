@@ -58,7 +58,8 @@ def identity(
     A setting that the model does not have does not count, nor one that is as it was before there
     was such a setting (`config.ADDED`), so that later versions may add some.
     """
-    read_back = config.from_json(config.to_json(cfg))  # as RUN/config.json has it: 1 is 1.0
+    # as RUN/config.json has it: 1 is 1.0
+    read_back = config.from_json(config.to_json(seeds.for_device(cfg)))
     settings = {
         section: {
             name: value
@@ -68,6 +69,7 @@ def identity(
         for section, fields in json.loads(config.to_json(read_back)).items()
     }
     del settings["data"]["store"]
+    settings["train"].pop("remat", None)  # as many seeds at a time: a matter of memory
     settings["model"].pop("prompts", None)  # data.prompts_sha256 says which they are
     parts = {
         "store": dict(store_sha256),
@@ -137,28 +139,29 @@ def _train(
         store_sha256=features.info["sha256"],
     )
     if (run / "config.json").exists() or checkpoint.steps(run):
-        meta = _resumed(run, cfg, meta, resume)
+        cfg, meta = _resumed(run, cfg, meta, resume)
 
     console, begun = plain_console(), time.perf_counter()
     if cfg.eval.crop != asked_crop:
         console.print(f"this store has no crop {asked_crop}: crop {cfg.eval.crop} is scored")
     console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
-    program = seeds.Program(cfg, features, len(weight_seeds), chunk)
+    program = seeds.Program(cfg, features, len(weight_seeds), meta.chunk)
     program.compile()
-    console.print(f"compiled in {time.perf_counter() - begun:.1f} s")
-    checkpoint.begin(run, cfg, program.frozen, meta)
+    console.print(f"compiled in {time.perf_counter() - begun:.1f} s; {program.says()}")
+    meta = replace(meta, chunk=program.layout.width)
+    checkpoint.begin(run, program.cfg, program.frozen, meta)
     with checkpoint.Checkpoints(run) as saved, _stop_requests() as stop:
         if saved.latest() is None:
-            state, clock = program.init(weight_seeds, data_seeds), {"wall": 0.0, "train": 0.0}
+            chunks, clock = program.init(weight_seeds, data_seeds), {"wall": 0.0, "train": 0.0}
         else:
             state, clock = saved.restore(program.saved_state())
-            state = program.adopt(state)
-        if not program.finished(state):
+            chunks = program.adopt(state)
+        if not program.finished(chunks):
             begun -= clock["wall"]
             training = _Training(run, meta, program, saved, console, stop)
-            state, clock = training.go_on(state, clock["train"], begun)
-    scores = program.final_scores(state)
-    summary = _summary(program, scores, state, meta, clock)
+            chunks, clock = training.go_on(chunks, clock["train"], begun)
+    scores = program.final_scores(chunks)
+    summary = _summary(program, scores, program.step(chunks), meta, clock)
     val_head = _val_head(program, scores)
     report.write_summary(run / "summary.json", summary)
     if "last" in scores:
@@ -184,27 +187,27 @@ class _Training:
     stop: list[int]  # signals that asked to stop; empty while none did
 
     def go_on(
-        self, state: TrainState, trained: float, begun: float
-    ) -> tuple[TrainState, dict[str, float]]:
+        self, chunks: list[TrainState], trained: float, begun: float
+    ) -> tuple[list[TrainState], dict[str, float]]:
         """Trains to the last step, writes metrics.jsonl and saves now and then.
 
         `trained` are the seconds of training so far, `begun` is the clock's reading at the run's
-        beginning; returned are the last state and the clock. Exits after a request to stop.
+        beginning; returned are the last states and the clock. Exits after a request to stop.
         """
         program, cfg = self.program, self.program.cfg
-        done = int(state.step[0])
+        done = program.step(chunks)
         clock = {"wall": 0.0, "train": trained}
         checkpoint.truncate_metrics(self.run, done)
         with _Progress(self.console, program.steps, done) as progress:
             since, last_save = time.perf_counter(), time.perf_counter()
-            for interval in program.train(state):
-                state, now = interval.state, time.perf_counter()
+            for interval in program.train(chunks):
+                chunks, now = interval.chunks, time.perf_counter()
                 clock = {"wall": now - begun, "train": clock["train"] + now - since}
                 _append(self.run / "metrics.jsonl", interval, self.meta, program.steps_per_epoch)
                 progress.show(interval.step, _says(cfg, interval))
-                last = program.finished(state)
+                last = program.finished(chunks)
                 if last or self.stop or now - last_save > SAVE_SECONDS:
-                    self.saved.save(program.own(state), clock)
+                    self.saved.save(program.own(chunks), clock)
                     last_save = now
                 if self.stop and not last:
                     progress.stop()
@@ -214,7 +217,7 @@ class _Training:
                     )
                     sys.exit(STOPPED)
                 since = time.perf_counter()
-        return state, clock
+        return chunks, clock
 
 
 def _says(cfg: Config, interval: seeds.Interval) -> str | None:
@@ -301,14 +304,14 @@ def _evaluate(run: Path, data: str | None, class_map: Path | None, other_caption
             return transfer.evaluate(run, cfg, frozen, meta, features, class_map, _device())
         if _other_files(run, meta, features.info["sha256"]):
             plain_console().print(f"judged on {features.path}, which {run} was not trained on")
-    program, state, meta, clock = restore(run, features)
+    program, chunks, meta, clock = restore(run, features)
     if not program.videos.test:
         raise BadInput(
             f"the store at {program.store.path} has no test videos, so there is nothing to judge; "
             "give one that has some with --data"
         )
-    scores = program.final_scores(state)
-    summary = _summary(program, scores, state, meta, clock)
+    scores = program.final_scores(chunks)
+    summary = _summary(program, scores, program.step(chunks), meta, clock)
     report.write_summary(run / "eval.json", summary)
     counts = program.videos.counts()
     behind = counts.sentence() if data is None else counts.judged()
@@ -317,13 +320,13 @@ def _evaluate(run: Path, data: str | None, class_map: Path | None, other_caption
 
 def restore(
     run: Path, features: store.Store | None = None
-) -> tuple[seeds.Program, TrainState, Meta, dict[str, float]]:
-    """RUN's last state, its program on its own store or another, its meta and its clock."""
+) -> tuple[seeds.Program, list[TrainState], Meta, dict[str, float]]:
+    """RUN's program on its own store or another, its last state, its meta and its clock."""
     cfg, frozen, meta = checkpoint.read(run)
     features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
     own = frozen if cfg.model.prompts else None  # the file may be gone
-    program = seeds.Program(cfg, features, len(meta.weight_seeds), _chunk(meta), own)
+    program = seeds.Program(cfg, features, len(meta.weight_seeds), meta.chunk, own)
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta = replace(meta, dataset=features.info["dataset"])
@@ -375,7 +378,7 @@ def nothing_scored(run: Path, out: Path, unreadable: Mapping[str, str]) -> None:
 def _summary(
     program: seeds.Program,
     scores: Mapping[str, Sequence[Scores]],
-    state: TrainState,
+    step: int,
     meta: Meta,
     clock: Mapping[str, float],
 ) -> report.Summary:
@@ -388,7 +391,7 @@ def _summary(
         device=_device(),
         weight_seeds=meta.weight_seeds,
         data_seeds=meta.data_seeds,
-        steps=int(state.step[0]),
+        steps=step,
         wall_seconds=clock["wall"],
         train_seconds=clock["train"],
         unjudged=unjudged,
@@ -424,16 +427,13 @@ def _with_store(cfg: Config, features: store.Store) -> Config:
     return replace(cfg, data=replace(cfg.data, store=str(features.path)))
 
 
-def _chunk(meta: Meta) -> int | Literal["auto"] | None:
-    return "auto" if isinstance(meta.chunk, str) else meta.chunk
+def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> tuple[Config, Meta]:
+    """The settings and the meta of a run that goes on: nothing is overwritten, and a run goes on
+    only with the settings and the features that it was begun with.
 
-
-def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> Meta:
-    """The meta of a run that goes on: nothing is overwritten, and a run goes on only with the
-    settings and the features that it was begun with.
-
-    The store may have moved since, where its checksums are known. A run that was begun before they
-    were recorded keeps none. Raises BadInput for anything else.
+    What was chosen for its device stays. The store may have moved since, where its checksums are
+    known. A run that was begun before they were recorded keeps none. Raises BadInput for anything
+    else.
     """
     if not resume:
         raise BadInput(f"{run} already holds a run; go on with --resume, or name another --out")
@@ -445,7 +445,12 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> Meta:
     before, known = checkpoint.read_config(run), checkpoint.read_meta(run)
     if known.store_sha256 is not None:
         before = replace(before, data=replace(before.data, store=cfg.data.store))
-    same_seeds = known.pairs == meta.pairs and known.chunk == meta.chunk
+    for name in ("dtype", "remat"):
+        if getattr(cfg.train, name) == "auto":
+            value = getattr(before.train, name)
+            cfg = replace(cfg, train=replace(cfg.train, **{name: value}))
+    same_chunk = not isinstance(meta.chunk, int) or known.chunk == meta.chunk
+    same_seeds = known.pairs == meta.pairs and same_chunk
     if before != cfg or not same_seeds:
         raise BadInput(f"{run} was begun with other settings; repeat them, or name another --out")
     if other := _other_files(run, known, meta.store_sha256 or {}):
@@ -453,7 +458,7 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> Meta:
             f"{run} was begun on other features than those in {cfg.data.store}: {other} differs; "
             "give the store that it was begun on, or name another --out"
         )
-    return replace(meta, store_sha256=known.store_sha256)
+    return cfg, replace(meta, store_sha256=known.store_sha256, chunk=known.chunk)
 
 
 def _other_files(run: Path, meta: Meta, found: Mapping[str, str]) -> str:

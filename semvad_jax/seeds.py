@@ -1,14 +1,16 @@
 """All seeds in one program. The only file that knows the seed axis S; everything it calls is
 written for one seed.
 
-Seeds share nothing but the data, so S is a batch axis: `vmap` over chunks of seeds, chunk after
-chunk (`lax.map`) on each device, devices side by side (`shard_map`) without a word between them. A
-chunk that seeds do not fill is filled with copies of the last one, so that a seed's numbers depend
-on the chunk's width alone, not on its company.
+Seeds share nothing but the data, so S is a batch axis: `vmap` over the seeds of a chunk, devices
+side by side (`shard_map`) without a word between them. Where all seeds do not fit the devices at
+once, one compiled program takes chunk after chunk. A chunk that seeds do not fill is filled with
+copies of the last one, so that a seed's numbers depend on the chunk's width alone, not on its
+company.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Literal
 
@@ -27,10 +29,12 @@ from semvad_jax.metrics import MetricName
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, TrainData, TrainState, Weights, Windows
 
+FREE = 2 * 10**9  # bytes of what JAX may take of a device that a run leaves free
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where S seeds lie: devices × chunks × `width` slots, the last seed repeated to fill them."""
+    """Where S seeds lie: chunks × devices × `width` slots, the last seed repeated to fill them."""
 
     seeds: int
     width: int
@@ -38,12 +42,15 @@ class Layout:
 
     @property
     def slots(self) -> int:
-        step = self.width * self.devices
-        return -(-self.seeds // step) * step
+        """Of one chunk, on all devices."""
+        return self.width * self.devices
 
-    def fill(self, values: jax.Array) -> jax.Array:
-        slot = jnp.minimum(jnp.arange(self.slots), self.seeds - 1)
-        return jnp.asarray(values)[slot]
+    @property
+    def chunks(self) -> list[np.ndarray]:
+        """The numbers of the seeds in each chunk's slots."""
+        count = -(-self.seeds // self.slots)
+        slots = np.minimum(np.arange(count * self.slots), self.seeds - 1)
+        return list(slots.reshape(count, self.slots))
 
 
 def even_widths(seeds: int) -> list[int]:
@@ -55,26 +62,93 @@ def even_widths(seeds: int) -> list[int]:
     return list(dict.fromkeys(-(-seeds // chunks) for chunks in range(1, seeds + 1)))
 
 
-def select(state: PyTree, k: int | slice) -> PyTree:
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes that a run takes of each device while it trains."""
+
+    data: int  # features, windows and what is frozen
+    # of all chunks, or of one where the others rest on the host: parameters, the optimiser's
+    # moments, the best weights
+    states: int
+    temporaries: int  # of one chunk's step
+    copies: int  # outputs that take no input's place
+
+    @property
+    def peak(self) -> int:
+        return self.data + self.states + self.temporaries + self.copies
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Devices that a run is planned for; they need not be here."""
+
+    mesh: jax.sharding.Mesh
+    limit: int | None  # bytes that a run may take of each
+
+
+def for_device(cfg: Config) -> Config:
+    """The config with this device's `train.dtype`, where that is auto: float32 on a CPU, bfloat16
+    on others.
+    """
+    if cfg.train.dtype != "auto":
+        return cfg
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, dtype=dtype))
+
+
+def mesh() -> jax.sharding.Mesh:
+    """All devices, side by side."""
+    return jax.make_mesh((len(jax.devices()),), ("seed",), (jax.sharding.AxisType.Auto,))
+
+
+def room() -> int | None:
+    """Bytes of a device that a run may take; None where it tells no limit (CPU)."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return None if limit is None else limit - FREE
+
+
+def narrower(need: Memory, layout: Layout, limit: int) -> int:
+    """The widest of `even_widths` that should fit, from what a wider layout needs. Temporaries fall
+    a little less than in proportion; 1 where none should.
+    """
+    for width in even_widths(layout.width)[1:]:
+        share = min(1.4 * width / layout.width, 1)
+        if need.data + need.states + share * (need.temporaries + need.copies) <= limit:
+            return width
+    return 1
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def select(state: PyTree, k: int | slice | np.ndarray) -> PyTree:
     """One seed's slice (or several) of a stacked tree."""
     return jax.tree.map(lambda x: x[k], state)
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """What one interval ended in: the state and, per seed, the mean losses and the metrics.
+    """What one interval ended in: the states and, per seed, the mean losses and the metrics.
 
     Metrics are None for a seed that was not evaluated: it has stopped, or only an epoch ended.
     """
 
-    state: TrainState
+    chunks: list[TrainState]
     step: int
     losses: list[dict[str, float]]
     metrics: list[dict[MetricName, float] | None]
 
 
 class Program:
-    """A run's two compiled programs and the data they read, placed on the devices once."""
+    """A run's two compiled programs and the data they read, placed on the devices once.
+
+    A run's state is a list of chunks, each the states of some seeds, stacked.
+    """
 
     def __init__(
         self,
@@ -83,20 +157,23 @@ class Program:
         seeds: int,
         chunk: int | Literal["auto"] | None = None,
         frozen: Frozen | None = None,
+        target: "Target | None" = None,
     ):
-        """`chunk` seeds are in memory at once: all (None), a number, or with "auto" the widest of
-        `even_widths` that fits the device. `frozen`: in place of what the store has.
+        """`chunk` seeds a device are computed at once; None or "auto": as many as fit, and LGT
+        blocks are rematerialised (`train.remat`) before fewer are. `frozen`: in place of what the
+        store has. For a `target` nothing is read or placed, and nothing can be run.
 
-        Raises BadInput for a chunk below 1 and for what `data` refuses.
+        Raises BadInput for a chunk below 1, for what does not fit, and for what `data` refuses.
         """
         if isinstance(chunk, int) and chunk < 1:
             raise BadInput(f"--seed-chunk {chunk} must be at least 1")
-        devices = jax.devices()
-        self.cfg, self.store = cfg, store
-        axes = (len(devices),), ("seed",), (jax.sharding.AxisType.Auto,)
-        self.mesh = jax.make_mesh(*axes)
+        self.cfg, self.store = for_device(cfg), store
+        self.mesh = target.mesh if target else mesh()
+        self.limit = target.limit if target else room()
         self.shared = NamedSharding(self.mesh, P())
         self.stacked = NamedSharding(self.mesh, P("seed"))
+        self.on_host = self.stacked.with_memory_kind("pinned_host")
+        self.rests = self.stacked  # where a chunk is while others are computed
 
         train, val, test = data.split(cfg, store)
         self.reload_best = cfg.train.protocol == "reload_best"
@@ -111,52 +188,93 @@ class Program:
                 f"the store at {store.path} has no test videos, and train.protocol=reload_best "
                 "goes on from the weights that are best on these; set train.protocol=plain"
             )
-        rows = data.train_data(cfg, store, train)
+        rows = (data.train_shapes if target else data.train_data)(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
+        put = _placed if target else jax.device_put
         frozen = frozen or data.frozen(store, cfg.model.prompts)
-        self.frozen, self.rows = jax.device_put((frozen, rows), self.shared)
+        self.frozen, self.rows = put((frozen, rows), self.shared)
         has = {"val": bool(self.videos.val), "test": bool(test)}
         self.selections = tuple(name for name, there in has.items() if there)
         self.windows = None
         if self.selections:
-            self.windows = jax.device_put(self.videos.windows(), self.shared)
+            windows = self.videos.window_shapes() if target else self.videos.windows()
+            self.windows = put(windows, self.shared)
         self.evaluations = one_seed.evaluations(cfg, self.steps_per_epoch)
         ends = one_seed.pauses(cfg, self.steps_per_epoch)
         self.intervals = list(zip([0, *ends[:-1]], ends, strict=True))
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
-        most = -(-seeds // len(devices))
-        if chunk != "auto":
-            self.layout = Layout(seeds, chunk or most, len(devices))
-            return
-        for width in even_widths(most):
-            self.layout = Layout(seeds, width, len(devices))
-            if self._fits():
-                return
-            if width > 1:
-                del self.run_interval  # what it was compiled to is for another width
+        self._choose(seeds, chunk)
 
-    def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> TrainState:
-        """The stacked state at step 0. Made outside `shard_map`, and placed."""
-        key = jax.vmap(jax.random.key)
-        keys = [key(np.asarray(s, np.uint32)) for s in (weight_seeds, data_seeds)]
-        return self.adopt(jax.jit(jax.vmap(self._make_state))(*keys))
+    def _choose(self, seeds: int, chunk: int | Literal["auto"] | None) -> None:
+        """Decides on `layout` and `cfg.train.remat`, in at most three compilations.
 
-    def adopt(self, state: TrainState) -> TrainState:
-        """A state of the run's seeds (new, or restored), filled up to the layout's slots and
-        placed.
+        Fewer seeds at a time come before rematerialised blocks: on an H100 one seed at a time took
+        1.07 times as long a step as ten at once, and rematerialised blocks 1.24 times.
         """
-        return jax.device_put(jax.tree.map(self.layout.fill, state), self.stacked)
+        asked, devices = self.cfg.train.remat, self.mesh.size
+        most = chunk if isinstance(chunk, int) else -(-seeds // devices)
+        self.layout = Layout(seeds, most, devices)
+        self._use(most, "none" if asked == "auto" else asked)
+        if self.limit is None or (isinstance(chunk, int) and asked != "auto"):
+            return  # nothing to choose
+        if self.memory().peak > self.limit and not isinstance(chunk, int):
+            self._use(narrower(self.memory(), self.layout, self.limit), self.cfg.train.remat)
+        if self.memory().peak > self.limit and len(self.layout.chunks) > 1:
+            self.rests = self.on_host
+        if asked == "auto" and self.memory().peak > self.limit:
+            self._use(self.layout.width, "blocks")
 
-    def own(self, state: TrainState) -> TrainState:
-        """The run's seeds without the copies that fill the last chunk."""
-        return select(state, slice(0, self.layout.seeds))
+    def _use(self, width: int, remat: str) -> None:
+        self.layout = dataclasses.replace(self.layout, width=width)
+        self.cfg = dataclasses.replace(
+            self.cfg, train=dataclasses.replace(self.cfg.train, remat=remat)
+        )
+        self.__dict__.pop("run_interval", None)  # what was compiled is for another choice
+
+    def memory(self) -> "Memory":
+        """What the run takes of each device, by the compiler's figures."""
+        sizes = self.run_interval.memory_analysis()
+        assert sizes is not None  # CPUs and GPUs tell
+        count = 1 if self.rests is self.on_host else len(self.layout.chunks)
+        state = self._abstract_state(self.layout.slots, self.stacked)
+        return Memory(
+            data=_bytes((self.frozen, self.rows, self.windows)),
+            states=count * _bytes(state) // self.layout.devices,
+            temporaries=sizes.temp_size_in_bytes,
+            copies=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+        )
+
+    def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> list[TrainState]:
+        """The states at step 0. Made outside `shard_map`, and placed."""
+        make = jax.jit(jax.vmap(self._make_state), out_shardings=self.stacked)
+        key = jax.vmap(jax.random.key)
+        both = [np.asarray(s, np.uint32) for s in (weight_seeds, data_seeds)]
+        chunks = self.layout.chunks
+        return [self._rest(make(*(key(s[chunk]) for s in both))) for chunk in chunks]
+
+    def adopt(self, state: TrainState) -> list[TrainState]:
+        """The chunks of a stacked state of the run's seeds, filled up and placed."""
+        return [jax.device_put(select(state, c), self.rests) for c in self.layout.chunks]
+
+    def _rest(self, chunk: PyTree) -> PyTree:
+        return jax.device_put(chunk, self.rests)
+
+    def _work(self, chunk: PyTree) -> PyTree:
+        return jax.device_put(chunk, self.stacked)
+
+    def own(self, chunks: Sequence[PyTree]) -> PyTree:
+        """The stacked tree of the run's seeds on the host, without the copies that fill chunks."""
+        count = self.layout.seeds
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *jax.device_get(chunks))
 
     def saved_state(self) -> TrainState:
         """Shapes of the state as it is saved: the run's own seeds, whatever the devices."""
-        return self._abstract_state(self.layout.seeds, SingleDeviceSharding(jax.devices()[0]))
+        return self._abstract_state(self.layout.seeds)
 
-    def _abstract_state(self, count: int, sharding: jax.sharding.Sharding) -> TrainState:
+    def _abstract_state(
+        self, count: int, sharding: jax.sharding.Sharding | None = None
+    ) -> TrainState:
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
         return _placed(jax.eval_shape(jax.vmap(self._make_state), keys, keys), sharding)
 
@@ -167,7 +285,7 @@ class Program:
         """g(shared, stacked) from f(*shared, one), the stacked trees' first axis being S."""
 
         def on_device(shared: tuple, stacked: PyTree) -> PyTree:
-            return jax.lax.map(lambda one: f(*shared, one), stacked, batch_size=self.layout.width)
+            return jax.vmap(lambda one: f(*shared, one))(stacked)
 
         # Without types of replication autodiff has nothing to sum over devices: seeds must never
         # meet.
@@ -175,8 +293,31 @@ class Program:
         return jax.shard_map(on_device, mesh=self.mesh, **specs)
 
     def compile(self) -> None:
-        """Compiles now what would be compiled at first use."""
+        """Compiles now what would be compiled at first use.
+
+        Raises BadInput where the device has not the memory that training takes.
+        """
         _ = self.run_interval, self.windows and self.score_windows
+        if self.limit is not None and self.memory().peak > self.limit:
+            raise BadInput(self.too_large())
+
+    def too_large(self) -> str:
+        """Says that a run does not fit the device, and what to change."""
+        width, need, limit = self.layout.width, self.memory().peak, self.limit or 0
+        less = "--seed-chunk" if width > 1 else "train.batch"
+        return (
+            f"training {width} seed{'s' * (width > 1)} at a time takes {_gb(need)}, and the "
+            f"device has {_gb(limit)} for it; lower {less}"
+        )
+
+    def says(self) -> str:
+        """How many seeds are computed at once, in which numbers, and in how much memory."""
+        train, width = self.cfg.train, min(self.layout.width, self.layout.seeds)
+        devices = f" on each of {self.mesh.size} devices" if self.mesh.size > 1 else ""
+        said = f"{width} seed{'s' * (width > 1)} at a time{devices}, {train.dtype}"
+        said += ", blocks rematerialised" if train.remat == "blocks" else ""
+        said += ", the others' states on the host" if self.rests is self.on_host else ""
+        return f"{said}, {_gb(self.memory().peak)}"
 
     @cached_property
     def run_interval(self) -> jax.stages.Compiled:
@@ -196,46 +337,42 @@ class Program:
     @cached_property
     def keep_best(self) -> Callable:
         f = partial(one_seed.keep_best, self.cfg)
-        return jax.jit(jax.vmap(f), out_shardings=self.stacked)
+        return jax.jit(jax.vmap(f), out_shardings=self.stacked, donate_argnums=0)
 
     @cached_property
     def end_epoch(self) -> Callable:
         f = partial(one_seed.end_epoch, self.cfg)
         return jax.jit(jax.vmap(f), out_shardings=self.stacked, donate_argnums=0)
 
-    def _fits(self) -> bool:
-        """Whether the interval's memory fits the device; True where a device does not tell its
-        limit (CPU).
-        """
-        limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-        need = self.run_interval.memory_analysis()
-        if limit is None or need is None:
-            return True
-        return need.argument_size_in_bytes + need.temp_size_in_bytes < 0.9 * limit
-
-    def scores(self, weights: Weights) -> list[evaluate.Scores]:
-        """Each seed's scores of the test videos, then the val videos; none where there are
-        neither.
+    def scores(self, weights: Sequence[Weights]) -> list[evaluate.Scores]:
+        """Each seed's scores of the test videos, then the val videos, from each chunk's weights;
+        none where there are neither.
         """
         if self.windows is None:
             return [evaluate.Scores([], None)] * self.layout.seeds
-        slots = jax.device_get(self.score_windows((self.frozen, self.windows), weights))
-        return [self.videos.scores(select(slots, k)) for k in range(self.layout.seeds)]
+        # all are begun before the first is waited for
+        shared = (self.frozen, self.windows)
+        begun = [self.score_windows(shared, self._work(of_chunk)) for of_chunk in weights]
+        scored = []
+        for slots in map(jax.device_get, begun):
+            scored += [self.videos.scores(select(slots, k)) for k in range(self.layout.slots)]
+        return scored[: self.layout.seeds]
 
-    def judge(self, weights: Weights) -> list[dict[MetricName, float]]:
-        """`evaluate.Videos.judge` of each seed."""
-        return [self.videos.judge(scores) for scores in self.scores(weights)]
+    def judge(self, weights: Sequence[Weights]) -> list[dict[MetricName, float]]:
+        """`evaluate.Videos.judge` of each seed; sorting scores leaves the interpreter to others."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self.videos.judge, self.scores(weights)))
 
-    def final_scores(self, state: TrainState) -> dict[str, list[evaluate.Scores]]:
+    def final_scores(self, chunks: Sequence[TrainState]) -> dict[str, list[evaluate.Scores]]:
         """{selection: each seed's scores}: of the last weights, and of those selected on val and on
         test. Each of these weights is scored once.
 
         Where the best weights are reloaded (`train.protocol`) only "test" is there: every weight
         has seen the test videos.
         """
-        scores = {} if self.reload_best else {"last": self.scores(state.weights)}
+        scores = {} if self.reload_best else {"last": self.scores([c.weights for c in chunks])}
         for selection in self.selections:
-            scores[selection] = self.scores(state.best[selection].weights)
+            scores[selection] = self.scores([c.best[selection].weights for c in chunks])
         return scores
 
     def final_metrics(
@@ -249,19 +386,24 @@ class Program:
                     metrics.setdefault(name, []).append(value)
         return metrics
 
-    def train(self, state: TrainState) -> Iterator[Interval]:
-        """Trains on from a state to the last step: an execution an interval, judged after each.
+    def train(self, chunks: Sequence[TrainState]) -> Iterator[Interval]:
+        """Trains on from a state to the last step: an execution an interval and chunk, judged after
+        each interval.
 
-        The state given is used up; the one yielded is the caller's until it asks for the next.
+        The states given are used up; those yielded are the caller's until it asks for the next.
         Raises BadInput where a loss is not finite or the model lacks the selecting head.
         """
-        count, done = self.layout.seeds, int(state.step[0])
+        chunks, count, done = list(chunks), self.layout.seeds, self.step(chunks)
         for start, end in self.intervals:
-            if end <= done or self.finished(state):
+            if end <= done or self.finished(chunks):
                 continue
             active = jax.device_put(np.arange(self.longest) < end - start, self.shared)
-            state, measured = self.run_interval((self.frozen, self.rows, active), state)
-            losses = {k: np.asarray(v)[:count, : end - start] for k, v in measured.items()}
+            shared, measured = (self.frozen, self.rows, active), []
+            for number, chunk in enumerate(chunks):
+                state, of_chunk = self.run_interval(shared, self._work(chunk))
+                chunks[number] = self._rest(state)
+                measured.append(of_chunk)
+            losses = {k: v[:, : end - start] for k, v in self.own(measured).items()}
             bad = np.argwhere(~np.isfinite(losses["loss"]))
             if len(bad):
                 seed, step = bad[0]
@@ -271,34 +413,44 @@ class Program:
                 )
             metrics: list[dict[MetricName, float] | None] = [None] * count
             if end in self.evaluations:
-                state, metrics = self._evaluate(state)
+                chunks, metrics = self._evaluate(chunks)
             if self.reload_best and end % self.steps_per_epoch == 0:
-                state = self.end_epoch(state)
+                chunks = [self._rest(self.end_epoch(self._work(c))) for c in chunks]
             means = [{k: float(v[i].mean()) for k, v in losses.items()} for i in range(count)]
-            yield Interval(state, end, means, metrics)
+            yield Interval(chunks, end, means, metrics)
 
-    def finished(self, state: TrainState) -> bool:
+    def step(self, chunks: Sequence[TrainState]) -> int:
+        """The step that a state is at."""
+        return int(chunks[0].step[0])
+
+    def finished(self, chunks: Sequence[TrainState]) -> bool:
         """Whether nothing is left to train: the last step, or an early stop of every seed's run."""
-        stopped = self.cfg.train.early_stop == "run" and bool(np.all(state.stopped))
-        return stopped or int(state.step[0]) == self.steps
+        stopped = self.cfg.train.early_stop == "run" and all(np.all(c.stopped) for c in chunks)
+        return stopped or self.step(chunks) == self.steps
 
     def _evaluate(
-        self, state: TrainState
-    ) -> tuple[TrainState, list[dict[MetricName, float] | None]]:
-        """The state with the best weights so far; each seed's metrics unless it has stopped."""
+        self, chunks: Sequence[TrainState]
+    ) -> tuple[list[TrainState], list[dict[MetricName, float] | None]]:
+        """The states with the best weights so far; each seed's metrics unless it has stopped."""
         head, metric = self.cfg.eval.select_head, self.cfg.eval.metric
-        metrics, stopped = self.judge(state.weights), np.asarray(state.stopped)
+        metrics = self.judge([chunk.weights for chunk in chunks])
+        stopped = self.own([chunk.stopped for chunk in chunks])
         if metrics[0] and not any(name.head == head for name in metrics[0]):
             raise BadInput(
                 f"eval.select_head is {head!r}, which model {self.cfg.model.name} does not have; "
                 "set eval.select_head=binary"
             )
-        selecting = {}
-        for selection in self.selections:
-            values = [of_seed[MetricName(selection, head, metric)] for of_seed in metrics]
-            selecting[selection] = self.layout.fill(jnp.array(values, jnp.float32))
-        running = [None if over else m for m, over in zip(metrics, stopped, strict=False)]
-        return self.keep_best(state, selecting), running
+        selecting = {
+            selection: np.array(
+                [of_seed[MetricName(selection, head, metric)] for of_seed in metrics], np.float32
+            )
+            for selection in self.selections
+        }
+        running = [None if over else m for m, over in zip(metrics, stopped, strict=True)]
+        kept = []
+        for chunk, slots in zip(chunks, self.layout.chunks, strict=True):
+            kept.append(self._rest(self.keep_best(self._work(chunk), select(selecting, slots))))
+        return kept, running
 
 
 def train(
@@ -309,14 +461,14 @@ def train(
     *,
     chunk: int | Literal["auto"] | None = None,
 ) -> TrainState:
-    """Trains every (weight seed, data seed) pair to the end; the stacked final state. Data seeds
-    default to `seeds`.
+    """Trains every (weight seed, data seed) pair to the end; the stacked final state, on the host.
+    Data seeds default to `seeds`.
     """
     program = Program(cfg, store, len(seeds), chunk)
-    state = program.init(seeds, seeds if data_seeds is None else data_seeds)
-    for interval in program.train(state):
-        state = interval.state
-    return program.own(state)
+    chunks = program.init(seeds, seeds if data_seeds is None else data_seeds)
+    for interval in program.train(chunks):
+        chunks = interval.chunks
+    return program.own(chunks)
 
 
 def out_of_fold(
@@ -330,6 +482,7 @@ def out_of_fold(
     """
     if cfg.train.batching != "balanced":
         raise BadInput("cross-validation is for balanced batches; set train.batching=balanced")
+    cfg = for_device(cfg)
     videos = data.readable(store, "train")
     rows, frozen = data.train_data(cfg, store, videos), data.frozen(store, cfg.model.prompts)
     members = data.folds(cfg, store, videos, folds)
@@ -382,7 +535,7 @@ def abstract_weights(cfg: Config, count: int) -> Weights:
     return _placed(jax.eval_shape(jax.vmap(weights), keys), SingleDeviceSharding(jax.devices()[0]))
 
 
-def _placed(shapes: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+def _placed(shapes: PyTree, sharding: jax.sharding.Sharding | None) -> PyTree:
     """The shapes and dtypes of a tree, with where its arrays are to lie."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 

@@ -109,7 +109,7 @@ def both(request, demo, one_seed):
     state, evaluated = program.init(SEEDS, SEEDS), np.zeros(len(SEEDS), int)
     for intervals in (5, 100):  # a second generator goes on as a resumed run does
         for interval in itertools.islice(program.train(state), intervals):
-            state = interval.state
+            state = interval.chunks
             evaluated += [m is not None for m in interval.metrics]
     return program, state, evaluated, [plain_loop(cfg, one_seed, seed) for seed in SEEDS]
 
@@ -121,7 +121,7 @@ def test_the_program_equals_the_plain_loop(both):
     found = program.final_metrics(scores)
     assert {name.selection for name in found} == {"test"}
     for k, (metric, step, params, count, _) in enumerate(loops):
-        best = seeds.select(state.best["test"], k)
+        best = seeds.select(state[0].best["test"], k)
         assert int(best.step) == step and evaluated[k] == count
         # other compilations round otherwise: a few of thousands of snippets change places
         assert float(best.metric) == pytest.approx(metric, abs=1e-4)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +39,11 @@ def four(setup):
 
 
 def run(program, weight_seeds, data_seeds=None):
-    state = program.init(weight_seeds, data_seeds or weight_seeds)
+    chunks = program.init(weight_seeds, data_seeds or weight_seeds)
     active = jax.device_put(np.ones(program.longest, bool), program.shared)
-    state, measured = program.run_interval((program.frozen, program.rows, active), state)
-    return jax.device_get((program.own(state), program.own(measured)))
+    shared = (program.frozen, program.rows, active)
+    chunks, measured = zip(*(program.run_interval(shared, c) for c in chunks), strict=True)
+    return program.own(chunks), program.own(measured)
 
 
 def same_bits(a, b):
@@ -98,8 +100,8 @@ def test_two_devices_never_speak_and_agree_with_one(setup, four):
         "reduce-scatter",
     ):
         assert collective not in text
-    state = program.init([9, 234, 42, 1], [9, 234, 42, 1])
-    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)} == {2}
+    chunks = program.init([9, 234, 42, 1], [9, 234, 42, 1])
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(chunks)} == {2}
     measured = run(program, [9, 234, 42, 1])[1]
     np.testing.assert_allclose(measured["loss"][:, 0], four[1]["loss"][:, 0], rtol=1e-5)
 
@@ -124,17 +126,16 @@ def test_one_execution_an_interval(setup):
 
 def test_slots_are_filled_with_the_last_seed():
     layout = seeds.Layout(seeds=5, width=2, devices=2)
-    assert layout.slots == 8
-    np.testing.assert_array_equal(layout.fill(jnp.arange(5)), [0, 1, 2, 3, 4, 4, 4, 4])
+    assert [chunk.tolist() for chunk in layout.chunks] == [[0, 1, 2, 3], [4, 4, 4, 4]]
 
 
 def test_a_loss_that_is_not_finite_names_seed_and_step(setup):
     program = on_one_device(*setup, 2)
-    state = program.init([1, 2], [1, 2])
-    broken = state.params["visual_proj"]["kernel"].at[1].set(jnp.nan)
-    state.params["visual_proj"]["kernel"] = broken
+    chunks = program.init([1, 2], [1, 2])
+    broken = chunks[0].params["visual_proj"]["kernel"].at[1].set(jnp.nan)
+    chunks[0].params["visual_proj"]["kernel"] = broken
     with pytest.raises(BadInput, match="seed number 1 is not finite at step 1; lower train.lr"):
-        next(program.train(state))
+        next(program.train(chunks))
 
 
 def test_a_chunk_of_none_is_refused(setup):
@@ -154,54 +155,111 @@ def test_widths_that_are_worth_a_compilation(count, widths):
         assert same and min(same) <= width
 
 
-def test_auto_compiles_the_widths_that_fill_slots_evenly(setup, monkeypatch):
-    """A device that has room for three seeds at most: 10, 5, 4 and 3 are compiled, never 9."""
+@pytest.fixture
+def device(monkeypatch):
+    """A device with a limit, `device.limit`, and a compiler whose figures grow with the chunk and
+    fall to half with rematerialised blocks; `device.compiled` lists what it compiled.
+    """
     one = jax.devices()[0]
-    tried, compiled = [], []
-
-    class Device:
-        def memory_stats(self):
-            return {"bytes_limit": 1000}
-
-    class Interval:
-        def __init__(self, width):
-            self.argument_size_in_bytes, self.temp_size_in_bytes = 0, 290 * width
-
-        def memory_analysis(self):
-            return self
+    found = types.SimpleNamespace(limit=None, compiled=[])
 
     def run_interval(program):
-        compiled.append(program.layout.width)
-        return Interval(program.layout.width)
-
-    fits = seeds.Program._fits
-
-    def limited(program):
-        tried.append(program.layout.width)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "devices", lambda: [Device()])
-            return fits(program)
+        width, remat = program.layout.width, program.cfg.train.remat
+        found.compiled.append((width, remat))
+        temporaries = 1000 * width // (2 if remat == "blocks" else 1)
+        sizes = types.SimpleNamespace(temp_size_in_bytes=temporaries)
+        sizes.output_size_in_bytes = sizes.alias_size_in_bytes = 0
+        return types.SimpleNamespace(memory_analysis=lambda: sizes)
 
     faked = functools.cached_property(run_interval)
     faked.__set_name__(seeds.Program, "run_interval")
     monkeypatch.setattr(jax, "devices", lambda: [one])
     monkeypatch.setattr(seeds.Program, "run_interval", faked)
-    monkeypatch.setattr(seeds.Program, "_fits", limited)
-    program = seeds.Program(*setup, 10, "auto")
-    assert tried == compiled == [10, 5, 4, 3] and program.layout.slots == 12
+    monkeypatch.setattr(seeds, "room", lambda: found.limit)
     monkeypatch.setattr(
-        Interval, "memory_analysis", lambda self: None
-    )  # a device that does not tell
-    tried.clear()
-    assert seeds.Program(*setup, 10, "auto").layout.width == 10 and tried == [10]
+        seeds.Program,
+        "memory",
+        lambda p: seeds.Memory(0, 0, p.run_interval.memory_analysis().temp_size_in_bytes, 0),
+    )
+    return found
 
 
-def test_auto_keeps_the_narrowest_where_nothing_fits(setup, monkeypatch):
-    one, compiled = jax.devices()[0], []
-    faked = functools.cached_property(lambda p: compiled.append(p.layout.width) or p.layout.width)
-    faked.__set_name__(seeds.Program, "run_interval")
-    monkeypatch.setattr(jax, "devices", lambda: [one])
-    monkeypatch.setattr(seeds.Program, "run_interval", faked)
-    monkeypatch.setattr(seeds.Program, "_fits", lambda p: bool(p.run_interval) and False)
-    program = seeds.Program(*setup, 4, "auto")
-    assert program.run_interval == 1 and compiled == [4, 2, 1]
+@pytest.mark.parametrize(
+    ("limit", "width", "remat", "compilations"),
+    [
+        (10_000, 10, "none", 1),
+        (9_999, 5, "none", 2),  # 7,000 expected: 1.4 times the share of a width of 5
+        (6_000, 4, "none", 2),
+        (1_400, 1, "none", 2),
+        (1_000, 1, "none", 2),  # less than was expected
+        (999, 1, "blocks", 3),
+        (None, 10, "none", 0),  # a device that does not tell
+    ],
+)
+def test_what_fits_is_chosen_in_three_compilations(
+    setup, device, limit, width, remat, compilations
+):
+    device.limit = limit
+    program = seeds.Program(*setup, 10)
+    assert (program.layout.width, program.cfg.train.remat) == (width, remat)
+    _ = program.run_interval
+    assert len(device.compiled) == max(compilations, 1)
+
+
+def test_what_is_given_is_taken(setup, device):
+    cfg, store = setup
+    device.limit = 4_500
+    program = seeds.Program(cfg, store, 10, 5)
+    assert (program.layout.width, program.cfg.train.remat) == (5, "blocks")
+    kept = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, remat="blocks"))
+    program = seeds.Program(kept, store, 10, "auto")
+    assert (program.layout.width, program.cfg.train.remat) == (5, "blocks")
+    kept = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, remat="none"))
+    program = seeds.Program(kept, store, 10, 5)
+    assert (program.layout.width, program.cfg.train.remat) == (5, "none")
+    program.score_windows = None  # type: ignore[assignment]
+    with pytest.raises(BadInput, match="5 seeds at a time takes 0.0 GB.*lower --seed-chunk"):
+        program.compile()
+
+
+def test_memory_is_the_compilers(setup):
+    program = on_one_device(*setup, 4, 2)
+    memory, sizes = program.memory(), program.run_interval.memory_analysis()
+    arguments = sizes.argument_size_in_bytes
+    of_chunk = memory.states // 2
+    windows = sum(x.nbytes for x in jax.tree.leaves(program.windows))
+    assert arguments == pytest.approx(memory.data - windows + of_chunk, rel=1e-3)
+    assert memory.temporaries == sizes.temp_size_in_bytes and memory.copies < arguments / 10
+
+
+def test_rematerialised_blocks_give_the_same_numbers_in_less_memory(setup):
+    cfg, store = setup
+    wide = ["model.dim=32", "model.layers=2", "train.remat=blocks"]
+    cfg = config.load("ucf", [*SMALL, "train.lr=1e-3", "eval.every=0", *wide])
+    cfg = config.resolve(cfg, store)
+    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, remat="none"))
+    losses, needs = [], []
+    for one in (cfg, plain):
+        program = on_one_device(one, store, 2)
+        needs.append(program.memory().temporaries)
+        losses.append(run(program, [9, 42])[1]["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    assert needs[0] < needs[1]
+
+
+def test_states_that_rest_on_the_host_give_the_same_bits(setup):
+    cfg, store = setup
+    cfg = config.resolve(config.load("ucf", [*SMALL, "train.lr=1e-3"]), store)
+    ends, needs = [], []
+    for on_host in (False, True):
+        program = on_one_device(cfg, store, 3, 1)
+        program.rests = program.on_host if on_host else program.stacked
+        needs.append(program.memory().states)
+        chunks = program.init([9, 42, 1], [9, 42, 1])
+        kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves(chunks)}
+        assert ("pinned_host" in kinds) == on_host and len(kinds) == 1
+        for interval in program.train(chunks):
+            chunks = interval.chunks
+        ends.append(program.own(chunks))
+    same_bits(*ends)
+    assert needs[0] == 3 * needs[1]

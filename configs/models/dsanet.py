@@ -5,6 +5,8 @@ Epochs, batches and XD-Violence's learning rate are VadCLIP's, on whose program 
 
 ODDITIES = ("pool_padding",)  # pooling and the choice of normal snippets count padding too
 UCF = {
+    "train.dtype": "auto",
+    "train.remat": "auto",
     "model.dim": 512,
     "model.length": 256,
     "model.layers": 2,

@@ -5,6 +5,8 @@ authors judge by, the better of the two heads.
 """
 
 UCF = {
+    "train.dtype": "auto",
+    "train.remat": "auto",
     "model.dim": 512,
     "model.length": 256,
     "model.layers": 2,

@@ -48,6 +48,7 @@ class StaticText(nnx.Module):
         return frozen.class_name + self.residual[...]
 
 
+@jax.named_scope("class texts")
 def prompt_embeddings(
     tower: Mapping[str, Array], tokens: Int[Array, "C L"], prompt: Float[Array, "L E"]
 ) -> tuple[Float[Array, "C L E"], Int[Array, " C"]]:
@@ -70,6 +71,7 @@ def prompt_embeddings(
     return jnp.where(is_word[..., None], moved, prompt), count[:, 0] + PREFIX + POSTFIX
 
 
+@jax.named_scope("class texts")
 def text_tower(
     tower: Mapping[str, Array], embedded: Float[Array, "C L E"], end: Int[Array, " C"]
 ) -> Float[Array, "C D_text"]:

@@ -27,9 +27,11 @@ from semvad_jax.models.layers import (
     BinaryHead,
     LayerNorm,
     Linear,
+    activations,
     adapter,
     l2_norm,
     quick_gelu,
+    remat,
     unit,
 )
 from semvad_jax.models.temporal import LGTAdapter
@@ -144,12 +146,12 @@ class DSANet(nnx.Module):
     def __init__(self, cfg: Config, prompted: bool, rngs: nnx.Rngs):
         m, d = cfg.model, cfg.data
         self.visual_proj = adapter(d.feature_dim, m.dim, rngs)  # none for CLIP ViT-B/16's 512
-        self.temporal = LGTAdapter(m.length, m.dim, m.layers, m.heads, m.window, rngs)
+        self.temporal = LGTAdapter(m.length, m.dim, m.layers, m.heads, m.window, rngs, remat(cfg))
         self.binary_head = BinaryHead(m.dim, rngs)
         self.class_text = AdaptedText(cfg, prompted, rngs)
         self.class_head = ClassHead(m.dim, rngs)
         self.refiner = Refiner(cfg, rngs)
-        self.dtype = jnp.dtype(cfg.train.dtype)
+        self.dtype = activations(cfg)
         self.pool_padding = kept(cfg, "pool_padding")
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:

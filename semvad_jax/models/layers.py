@@ -13,6 +13,7 @@ from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
+from semvad_jax.config import Config
 from semvad_jax.losses import l2_norm
 from semvad_jax.losses import unit as unit  # of the losses too, which know no model
 from semvad_jax.models import Statistic
@@ -77,6 +78,18 @@ def product(x: Float[Array, "... I"], kernel: Float[Array, "I O"]) -> Float[Arra
     """x @ kernel over flattened rows: its gradient for the kernel is then one plain product too."""
     rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
     return rows.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def activations(cfg: Config) -> jnp.dtype:
+    """What activations are computed in: `train.dtype`, float32 before a device has decided."""
+    return jnp.dtype("float32" if cfg.train.dtype == "auto" else cfg.train.dtype)
+
+
+def remat(cfg: Config) -> Callable[[Callable], Callable]:
+    """What wraps a part of a model whose inner values are computed again for the gradients, where
+    `train.remat` is blocks; nothing, otherwise.
+    """
+    return jax.checkpoint if cfg.train.remat == "blocks" else lambda part: part
 
 
 class Linear(nnx.Module):

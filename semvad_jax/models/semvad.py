@@ -5,13 +5,13 @@ snippet.
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from semvad_jax.config import Config
 from semvad_jax.models import functions
 from semvad_jax.models.class_text import ClassHead, PromptedText, StaticText
 from semvad_jax.models.fusion import ConvMixer, CrossAttention
-from semvad_jax.models.layers import BinaryHead, Linear, Scorer, dropout, scaled
+from semvad_jax.models.layers import BinaryHead, Linear, Scorer, activations, dropout, remat, scaled
 from semvad_jax.models.temporal import LGTAdapter
 from semvad_jax.types import Batch, Frozen, Outputs
 
@@ -37,14 +37,14 @@ class SemVAD(nnx.Module):
         self.caption_proj = None if m.captions_raw else Linear(d.caption_dim, m.dim, rngs)
         self.attention = CrossAttention(m, rngs) if m.attention else None
         self.mixer = ConvMixer(m.dim, rngs) if m.mixer else None
-        self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs)
+        self.temporal = LGTAdapter(m.length, w, m.layers, m.heads, m.window, rngs, remat(cfg))
         self.binary_head = BinaryHead(w, rngs)
         inputs = d.feature_dim + d.caption_dim
         self.shortcut = Scorer(inputs, m.dim, m.dropout, rngs) if m.shortcut else None
         self.class_text = PromptedText(cfg, rngs) if prompted else StaticText(cfg)
         self.text_proj = Linear(d.text_dim, w, rngs)
         self.class_head = ClassHead(w, rngs)
-        self.dtype = jnp.dtype(cfg.train.dtype)
+        self.dtype, self.part = activations(cfg), remat(cfg)
         self.dropout, self.norm = m.dropout, m.input_norm
 
     def __call__(self, frozen: Frozen, batch: Batch, key: jax.Array | None, train: bool) -> Outputs:
@@ -57,11 +57,9 @@ class SemVAD(nnx.Module):
             fused = self.beside(jnp.concatenate([visual, captions], axis=-1))
         else:
             f, t = self.visual_proj(visual), self.caption_proj(captions)
-            gathered = t if self.attention is None else self.attention(f, t, batch.length)
-            mixed = gathered if self.mixer is None else self.mixer(f, gathered)
-            fused = jnp.concatenate([f, mixed], axis=-1)
+            fused = self.part(self._fused)(f, t, batch.length)
         x = dropout(self.temporal(fused, batch.length), self.dropout, key)
-        binary_logits = self.binary_head(x)
+        binary_logits = self.part(self.binary_head)(x)
         if self.shortcut is not None:
             beside = jnp.concatenate([scaled(visual), scaled(captions)], axis=-1)
             kept = half_of_videos(binary_logits, key)
@@ -75,6 +73,14 @@ class SemVAD(nnx.Module):
             class_captions=self._class_captions(frozen),
             features=x.astype(jnp.float32),
         )
+
+    @jax.named_scope("fusion")
+    def _fused(
+        self, f: Float[Array, "B T D"], t: Float[Array, "B T D"], length: Int[Array, " B"]
+    ) -> Float[Array, "B T W"]:
+        gathered = t if self.attention is None else self.attention(f, t, length)
+        mixed = gathered if self.mixer is None else self.mixer(f, gathered)
+        return jnp.concatenate([f, mixed], axis=-1)
 
     def _class_captions(self, frozen: Frozen) -> Float[Array, "C D"] | None:
         if self.caption_proj is None or frozen.class_caption is None:

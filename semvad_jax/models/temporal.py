@@ -1,5 +1,7 @@
 """The local-global temporal (LGT) adapter of VadCLIP (§3.3 there), which SemVAD keeps."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -32,18 +34,28 @@ class LGTAdapter(nnx.Module):
     """
 
     def __init__(
-        self, length: int, width: int, layers: int, heads: int, window: int, rngs: nnx.Rngs
+        self,
+        length: int,
+        width: int,
+        layers: int,
+        heads: int,
+        window: int,
+        rngs: nnx.Rngs,
+        part: Callable[[Callable], Callable],
     ):
+        """`part`: what wraps each block and graph, see `layers.remat`."""
         self.position = nnx.Param(0.01 * jax.random.normal(rngs.params(), (length, width)))
         self.blocks = nnx.List([WindowBlock(width, heads, window, rngs) for _ in range(layers)])
         self.similarity = GraphBranch(width, rngs)
         self.distance = GraphBranch(width, rngs)
         self.out = Linear(width, width, rngs)
+        self.part = part
 
+    @jax.named_scope("LGT adapter")
     def __call__(self, x: Float[Array, "B T W"], length: Int[Array, " B"]) -> Float[Array, "B T W"]:
         x = x + self.position.astype(x.dtype)
         for block in self.blocks:
-            x = block(x)
-        similar = self.similarity(x, similarity_adjacency(x, length))
-        near = self.distance(x, distance_adjacency(x.shape[1]))
+            x = self.part(block)(x)
+        similar = self.part(lambda x: self.similarity(x, similarity_adjacency(x, length)))(x)
+        near = self.part(lambda x: self.distance(x, distance_adjacency(x.shape[1])))(x)
         return self.out(jnp.concatenate([similar, near], axis=-1))
