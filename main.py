@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 SEEDS = ("vmap_seeds", "seeds", "data_seeds", "seed_chunk")
 CPU = Path("/proc/cpuinfo")
+TARGETS = ("h100", "a100-40", "rtx4090", "l4")  # report/plan.py describes them
+# a GPU that is not here cannot be tried for the fastest kernels
+COMPILING_FOR_A_TARGET = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
+}
 UNSCORED = 3  # exit status of --detect where some video could not be scored
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -71,9 +78,22 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", metavar="9,234,…", type=_seeds, help="weight seeds (default: the authors' ten)")
     add("--data-seeds", metavar="9,234,…", type=_seeds, help="(default: the weight seeds)")
     add(
-        "--seed-chunk", metavar="K|auto", type=_chunk, help="seeds in memory at once (default: all)"
+        "--seed-chunk",
+        metavar="K|auto",
+        type=_chunk,
+        help="seeds that a device computes at once (default, auto: as many as fit)",
     )
     add("--resume", action="store_true", help="go on with an interrupted run")
+    add(
+        "--plan",
+        action="store_true",
+        help="--config: the memory and time that the run would take; nothing is trained",
+    )
+    add(
+        "--target",
+        choices=TARGETS,
+        help="--plan: for a GPU that is not here (needs the extra cuda12)",
+    )
     add(
         "--set", metavar="section.field=value", action="append", default=[], help="one config field"
     )
@@ -135,6 +155,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--results takes a directory and nothing else")
     if args.restore and args.eval == bool(args.detect):
         parser.error("--restore needs either --eval or --detect VIDEO|DIR|STORE")
+    if args.plan and (not args.config or args.study or args.from_torch):
+        parser.error("--plan goes with --config NAME, and plans its training")
+    if args.target and not args.plan:
+        parser.error("--target is for --plan")
     if args.from_torch and not (args.config and args.eval):
         parser.error("--from-torch needs --config NAME and --eval")
     if args.config and (args.detect or args.eval and not args.from_torch):
@@ -209,9 +233,14 @@ def train(args: argparse.Namespace) -> None:
     overrides += [f"data.store={args.data}"] if args.data else []
     cfg = config.load(args.config, overrides + args.set)
 
+    if args.target:
+        os.environ |= COMPILING_FOR_A_TARGET  # before jax is imported
     from semvad_jax import run
-    from semvad_jax.report import published
+    from semvad_jax.report import plan, published
 
+    if args.plan:
+        plan.plan(cfg, len(weight_seeds), args.seed_chunk, args.target)
+        return
     if args.from_torch:
         published.evaluate(cfg, args.from_torch)
         return
@@ -391,6 +420,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
     # before jax is imported: what one command compiled the next one takes from there
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_compiled()))
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")  # of a GPU's memory
     try:
         if args.verify:
             verified.forget()

@@ -7,12 +7,13 @@ over, also where memory or time ran out; after `--seconds` no other is started. 
 order of the default:
 
     ceilings                    the rates of plain matrix products and of a copy on this device
-    demo:float32                `main.py --config demo --vmap-seeds 10`, as users get it
-    demo:bfloat16               the same with train.dtype=bfloat16
-    demo:exact                  the same with JAX_DEFAULT_MATMUL_PRECISION=float32
+    demo:bfloat16               `main.py --config demo --vmap-seeds 10`, as users get it
+    demo:float32                the same with train.dtype=float32
+    demo:exact                  the same besides with JAX_DEFAULT_MATMUL_PRECISION=float32
     compare                     `main.py --compare` of the first two
-    ucf:semvad:float32:10       CONFIG:MODEL:DTYPE:CHUNK[:SEEDS], ten seeds unless given: compile
-                                time, memory, a step, an evaluation, what a whole run would take
+    ucf:semvad:float32:10       CONFIG:MODEL:DTYPE:CHUNK[:SEEDS[:REMAT]], ten seeds unless given:
+                                compile time, memory, a step, an evaluation, what a whole run would
+                                take; CHUNK auto: what fits
     bits                        a seed alone against the same seed among ten, at the same width
     widths                      ten steps of chunk 10 against chunk 1, float32 products
     tests                       the repository's quick tests that run JAX, on this device
@@ -36,7 +37,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,7 @@ def demo(kind: str, runs: Path, small: bool) -> None:
     run = runs / kind
     words = [sys.executable, "main.py", "--config", "demo", "--vmap-seeds", "10"]
     words += ["--out", str(run)]
-    words += ["--set", "train.dtype=bfloat16"] if kind == "bfloat16" else []
+    words += ["--set", "train.dtype=float32"] if kind != "bfloat16" else []
     words += ["--set", "train.epochs=1"] if small else []
     exact = {"JAX_DEFAULT_MATMUL_PRECISION": "float32"} if kind == "exact" else {}
     status, printed, seconds = command(*words, **exact)
@@ -245,111 +245,58 @@ def ceilings(small: bool) -> None:
 # --- whole sizes on random data ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """How many videos and snippets a data set has."""
-
-    train: int
-    abnormal: int
-    crops: int
-    test: int
-    snippets: int  # of all test videos
-    classes: int
-
-
-SIZES = {
-    "ucf": Size(train=1610, abnormal=810, crops=10, test=290, snippets=96_000, classes=14),
-    "xd": Size(train=3954, abnormal=1905, crops=10, test=800, snippets=145_706, classes=7),
-}
-SMALL = Size(train=40, abnormal=20, crops=2, test=12, snippets=400, classes=4)
+SMALL = {"train": 40, "anomalous": 20, "crops": 2, "test": 12, "snippets": 400, "classes": 4}
 SMALL_CONFIG = ["model.dim=16", "model.length=32", "train.batch=8"]
 
 
-def random_store(dataset: str, size: Size, length: int, tower_depth: int) -> Any:
-    """A store of random features: train videos already binned to `length`, one crop a test video.
+def random_store(cfg: Any, small: bool) -> Any:
+    """A store of random features of the size of the config's data set.
 
     Rows repeat after 16,411, a prime, so that no two videos are alike.
     """
     import numpy as np
 
-    from semvad_jax.store import Store, Video
+    from semvad_jax.report import plan
 
-    rng = np.random.default_rng(0)
-    names = ("Normal", *(f"Class {c}" for c in range(1, size.classes)))
+    if small:
+        plan.SIZES[cfg.data.dataset] = plan.Size(**SMALL)
+    store, rng = plan.public_store(cfg), np.random.default_rng(0)
 
-    def labels(i: int, abnormal: int) -> tuple[str, ...]:
-        return (names[1 + i % (size.classes - 1)] if i < abnormal else names[0],)
+    def features(shape: tuple[int, ...]) -> np.ndarray:
+        block = rng.standard_normal((16_411, shape[1]), np.float32).astype(np.float16)
+        return np.resize(block, shape)
 
-    videos = []
-    for i in range(size.train):
-        count = length + int(rng.integers(1, 4 * length))
-        label = labels(i, size.abnormal)
-        more = {"crops": size.crops, "binned_from": count}
-        videos.append(Video(f"train {i}", "train", label, 16 * count, 30.0, length, **more))
-    weight = rng.lognormal(0, 1, size.test)
-    for i, share in enumerate(weight / weight.sum()):
-        n = max(4, round(share * size.snippets))
-        label = labels(i, size.test // 2)
-        spans = ((label[0], 16 * (n // 4), 16 * (n // 2)),) if label[0] != names[0] else ()
-        videos.append(Video(f"test {i}", "test", label, 16 * n, 30.0, n, intervals=spans))
+    def text(name: str, zeros: np.ndarray) -> np.ndarray:
+        if name == "class_tokens":
+            return zeros
+        if "ln_" in name:
+            return np.full(zeros.shape, name.endswith("weight"), np.float32)
+        scale = np.float32(0.03 if name.startswith("text_tower") else 1)
+        return scale * rng.standard_normal(zeros.shape, np.float32)
 
-    def features(rows: int, width: int) -> np.ndarray:
-        block = rng.standard_normal((16_411, width), np.float32).astype(np.float16)
-        return np.resize(block, (rows, width))
-
-    text = {
-        "class_caption": rng.standard_normal((size.classes, 768), np.float32),
-        "class_name": rng.standard_normal((size.classes, 512), np.float32),
-    }
-    visual = features(sum(v.snippets * v.crops for v in videos), 512)
-    captions = features(sum(v.snippets for v in videos), 768)
-    text |= text_tower(rng, size.classes, tower_depth)
-    return Store(Path("random"), {"dataset": dataset}, tuple(videos), names, visual, captions, text)
-
-
-def text_tower(rng: Any, classes: int, depth: int) -> dict[str, Any]:
-    """The tensors of CLIP ViT-B/16's text tower, random; one to three words a class."""
-    import numpy as np
-
-    width, start, end = 512, 49406, 49407
-    tokens = np.zeros((classes, 77), np.int32)
-    for c in range(classes):
-        words = [start, *(320 + 7 * c + w for w in range(1 + c % 3)), end]
-        tokens[c, : len(words)] = words
-    block = {
-        "attn.in_proj_weight": (3 * width, width),
-        "attn.in_proj_bias": (3 * width,),
-        "attn.out_proj.weight": (width, width),
-        "attn.out_proj.bias": (width,),
-        "mlp.c_fc.weight": (4 * width, width),
-        "mlp.c_fc.bias": (4 * width,),
-        "mlp.c_proj.weight": (width, 4 * width),
-        "mlp.c_proj.bias": (width,),
-    }
-    shapes = {
-        "token_embedding.weight": (len(np.unique(tokens)), width),
-        "positional_embedding": (77, width),
-        "text_projection": (width, width),
-    }
-    norms = ["ln_final"]
-    for i in range(depth):
-        inside = f"transformer.resblocks.{i}."
-        shapes |= {inside + name: shape for name, shape in block.items()}
-        norms += [inside + "ln_1", inside + "ln_2"]
-    tensors = {k: 0.03 * rng.standard_normal(s, np.float32) for k, s in shapes.items()}
-    for name in norms:
-        tensors |= {f"{name}.weight": np.ones(width, np.float32)}
-        tensors |= {f"{name}.bias": np.zeros(width, np.float32)}
-    return {"class_tokens": tokens} | {f"text_tower.{k}": v for k, v in tensors.items()}
+    return dataclasses.replace(
+        store,
+        visual=features(store.visual.shape),
+        caption_embedding=features(store.caption_embedding.shape),
+        class_text={name: text(name, zeros) for name, zeros in store.class_text.items()},
+    )
 
 
 def whole_size(
-    dataset: str, model: str, dtype: str, chunk: str, seeds: str = "10", *, small: bool
+    dataset: str,
+    model: str,
+    dtype: str,
+    chunk: str,
+    seeds: str = "10",
+    remat: str = "auto",
+    *,
+    small: bool,
 ) -> None:
     """Tells what it knows after every stage, so that an error or a time limit loses nothing."""
     facts: dict[str, Any] = {"status": "begun"}
     try:
-        for found in stages(dataset, model, dtype, int(chunk), int(seeds), small):
+        width = int(chunk) if chunk.isdigit() else None
+        for found in stages(dataset, model, dtype, width, int(seeds), remat, small):
             facts |= found
             say(facts)
         say({"status": 0})
@@ -359,20 +306,20 @@ def whole_size(
 
 
 def stages(
-    dataset: str, model: str, dtype: str, chunk: int, seeds: int, small: bool
+    dataset: str, model: str, dtype: str, chunk: int | None, seeds: int, remat: str, small: bool
 ) -> Iterator[dict[str, Any]]:
     import jax
     import numpy as np
 
     from semvad_jax import config
-    from semvad_jax import train as one_seed
+    from semvad_jax.report import plan
     from semvad_jax.seeds import Program
 
     begun = time.perf_counter()
-    overrides = [f"model.name={model}", f"train.dtype={dtype}"] + SMALL_CONFIG * small
-    cfg = config.load(dataset, overrides)
-    size = SMALL if small else SIZES[dataset]
-    store = random_store(dataset, size, cfg.model.length, 1 if small else 12)
+    sets = [f"model.name={model}", f"train.dtype={dtype}", *SMALL_CONFIG * small]
+    sets += [f"train.remat={remat}"] if remat != "auto" else []
+    cfg = config.load(dataset, sets)
+    store = random_store(cfg, small)
     cfg = config.resolve(cfg, store)
     made = time.perf_counter()
     program = Program(cfg, store, seeds, chunk)
@@ -380,11 +327,11 @@ def stages(
     bytes_of = {"train rows": program.rows, "test windows": program.windows}
     yield {
         "seeds": seeds,
-        "chunk": chunk,
+        "chunk": program.layout.width,
+        "remat": program.cfg.train.remat,
         "store_s": round(made - begun, 1),
         "placing_s": round(time.perf_counter() - made, 1),
         "rows": program.rows.visual.shape[0],
-        "windows": sum(-(-v.snippets // cfg.model.length) for v in store.videos[size.train :]),
         "window_slots": int(np.prod(program.windows[0].length.shape)),
         "steps": program.steps,
         "evaluations": len(program.evaluations),
@@ -396,25 +343,26 @@ def stages(
         seconds, compiled = timed(lambda part=part: getattr(program, part))
         yield {f"compile_{name}_s": round(seconds, 1), f"{name}_bytes": analysis(compiled)}
 
-    def go(state: Any, steps: int) -> Any:
-        active = jax.device_put(np.arange(program.longest) < steps, program.shared)
-        return program.run_interval((program.frozen, program.rows, active), state)
+    def go(chunks: Any, steps: int) -> Any:
+        return execute(program, chunks, steps)
 
     def losses(measured: Any) -> np.ndarray:
-        return np.asarray(measured["loss"])[:seeds, :steps]
+        return program.own(measured)["loss"][:, :steps]
 
     steps, chosen = min(STEPS, program.longest), SEEDS[:seeds]
     seconds, state = timed(lambda: program.init(chosen, chosen))
-    abstract = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], state))
-    count = sum(x.size for x in jax.tree.leaves(abstract.params))
-    flops = product_flops(
-        jax.make_jaxpr(partial(one_seed.step, cfg))(program.frozen, program.rows, abstract).jaxpr
-    )
-    yield {"init_s": round(seconds, 1), "parameters": count, "products_tflop": seeds * flops / 1e12}
+    of_part = plan.products(program)
+    flops = sum(of_part.values())
+    yield {
+        "init_s": round(seconds, 1),
+        "memory": dataclasses.asdict(program.memory()),
+        "limit": program.limit,
+        "products_tflop": {k: seeds * v / 1e12 for k, v in of_part.items()},
+    }
 
-    begin = jax.device_get(program.own(state))
+    begin = program.own(state)
     seconds, (state, measured) = timed(lambda: go(state, steps))
-    first, marks = losses(measured), checksums(state.params)
+    first, marks = losses(measured), checksums([c.params for c in state])
     yield {"warm_up_s": seconds, "losses": first.round(6).tolist(), "trained": device_memory()}
     del state, measured
     # again from the start: the time, and whether the same program gives the same numbers
@@ -423,7 +371,7 @@ def stages(
     repeats = [seconds]
     same = {
         "losses": bool(np.array_equal(first, losses(measured))),
-        "weights": bool(np.array_equal(marks, checksums(state.weights))),
+        "weights": bool(np.array_equal(marks, checksums([c.params for c in state]))),
     }
     while sum(repeats) < 4 and len(repeats) < 5:
         seconds, (state, measured) = timed(lambda s=state: go(s, steps))
@@ -432,12 +380,14 @@ def stages(
     yield {"step_s": step, "intervals_s": repeats, "repeats_to_the_bit": same}
 
     def score() -> Any:
-        return program.score_windows((program.frozen, program.windows), state.weights)
+        windows = (program.frozen, program.windows)
+        return [program.score_windows(windows, c.weights) for c in state]
 
     timed(score)
     scoring = statistics.median(timed(score)[0] for _ in range(2))
-    judging = timed(lambda: program.judge(state.weights))[0]
-    judging = timed(lambda: program.judge(state.weights))[0]
+    weights = [c.weights for c in state]
+    judging = timed(lambda: program.judge(weights))[0]
+    judging = timed(lambda: program.judge(weights))[0]
     run = program.steps * step + len(program.evaluations) * judging
     yield {
         "scoring_s": scoring,
@@ -447,7 +397,7 @@ def stages(
         "scored": device_memory(),
         "tflops": seeds * flops / step / 1e12,
     }
-    if chunk == seeds:
+    if program.layout.width == seeds:
         try:
             traced = min(3, steps)
             yield {"kernels_ms_a_step": kernels(lambda: go(state, traced), traced)}
@@ -480,21 +430,6 @@ def checksums(tree: Any) -> Any:
         return [jnp.sum(jax.lax.bitcast_convert_type(a, jnp.uint32)) for a in arrays]
 
     return np.array(jax.device_get(sums(jax.tree.leaves(tree))))
-
-
-def product_flops(jaxpr: Any) -> float:
-    """Floating-point operations of the matrix products in a program."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (left, _), _ = equation.params["dimension_numbers"]
-            inner = prod(equation.invars[0].aval.shape[axis] for axis in left)
-            total += 2.0 * inner * prod(equation.outvars[0].aval.shape)
-        for value in equation.params.values():
-            for part in value if isinstance(value, (list, tuple)) else [value]:
-                inside = getattr(part, "jaxpr", part)
-                total += product_flops(inside) if hasattr(inside, "eqns") else 0
-    return total
 
 
 def kernels(work: Callable[[], Any], steps: int) -> dict[str, Any]:
@@ -545,21 +480,28 @@ def demo_program(overrides: list[str], seeds: int, chunk: int) -> Any:
 
 def steps_of(program: Any, begin: Any, counts: tuple[int, ...]) -> tuple[Any, Any]:
     """The state and the losses [S, steps] after executions of so many steps each, on the host."""
+    import numpy as np
+
+    chunks, losses = program.adopt(begin), []
+    for count in counts:
+        chunks, measured = execute(program, chunks, count)
+        losses.append(program.own(measured)["loss"][:, :count])
+    return program.own(chunks), np.concatenate(losses, axis=1)
+
+
+def execute(program: Any, chunks: Any, steps: int) -> tuple[list[Any], list[Any]]:
+    """The chunks' states, and their losses, after one execution of so many steps."""
     import jax
     import numpy as np
 
-    state, losses = program.adopt(begin), []
-    for count in counts:
-        active = jax.device_put(np.arange(program.longest) < count, program.shared)
-        state, measured = program.run_interval((program.frozen, program.rows, active), state)
-        losses.append(np.asarray(program.own(measured)["loss"])[:, :count])
-    return jax.device_get(program.own(state)), np.concatenate(losses, axis=1)
+    active = jax.device_put(np.arange(program.longest) < steps, program.shared)
+    shared = (program.frozen, program.rows, active)
+    after = [program.run_interval(shared, chunk) for chunk in chunks]
+    return [state for state, _ in after], [measured for _, measured in after]
 
 
 def beginning(program: Any, chosen: tuple[int, ...]) -> Any:
-    import jax
-
-    return jax.device_get(program.own(program.init(chosen, chosen)))
+    return program.own(program.init(chosen, chosen))
 
 
 def bits() -> None:
