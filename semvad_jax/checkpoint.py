@@ -176,6 +176,7 @@ def read(run: Path) -> tuple[Config, Frozen, Meta]:
         class_name=arrays.get("class_name"),
         class_tokens=arrays.get("class_tokens"),
         text_tower=tower or None,
+        dictionary=arrays.get("dictionary"),
     )
     return cfg, frozen, meta
 

@@ -325,7 +325,8 @@ def restore(
     cfg, frozen, meta = checkpoint.read(run)
     features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
-    own = frozen if cfg.model.prompts else None  # the file may be gone
+    # the file of prompts may be gone, and a dictionary is made once
+    own = frozen if cfg.model.prompts or frozen.dictionary is not None else None
     program = seeds.Program(cfg, features, len(meta.weight_seeds), meta.chunk, own)
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())

@@ -26,6 +26,7 @@ from semvad_jax import train as one_seed
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
+from semvad_jax.models import prepared
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, TrainData, TrainState, Weights, Windows
 
@@ -54,12 +55,8 @@ class Layout:
 
 
 def even_widths(seeds: int) -> list[int]:
-    """The chunk widths that are worth a compilation for this many seeds a device, the widest first:
-    ⌈seeds/k⌉ for k = 1, 2, 3 … chunks.
-
-    Every width between two of these takes as many chunks as the narrower one, with more copies.
-    """
-    return list(dict.fromkeys(-(-seeds // chunks) for chunks in range(1, seeds + 1)))
+    """The chunk widths that so many seeds a device fill without copies, the widest first."""
+    return [width for width in range(seeds, 0, -1) if seeds % width == 0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +188,8 @@ class Program:
         rows = (data.train_shapes if target else data.train_data)(cfg, store, train)
         self.steps_per_epoch = data.steps_per_epoch(cfg, rows)
         put = _placed if target else jax.device_put
-        frozen = frozen or data.frozen(store, cfg.model.prompts)
+        if frozen is None:
+            frozen = prepared(cfg, rows, data.frozen(store, cfg.model.prompts))
         self.frozen, self.rows = put((frozen, rows), self.shared)
         has = {"val": bool(self.videos.val), "test": bool(test)}
         self.selections = tuple(name for name, there in has.items() if there)
@@ -484,7 +482,8 @@ def out_of_fold(
         raise BadInput("cross-validation is for balanced batches; set train.batching=balanced")
     cfg = for_device(cfg)
     videos = data.readable(store, "train")
-    rows, frozen = data.train_data(cfg, store, videos), data.frozen(store, cfg.model.prompts)
+    rows = data.train_data(cfg, store, videos)
+    frozen = prepared(cfg, rows, data.frozen(store, cfg.model.prompts))
     members = data.folds(cfg, store, videos, folds)
     kept = data.without_each(rows, members)
     normal, abnormal = (

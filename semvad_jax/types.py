@@ -22,6 +22,7 @@ class Frozen:
     class_name: Float[Array, "C D_text"] | None
     class_tokens: Int[Array, "C 77"] | None
     text_tower: Mapping[str, Array] | None  # CLIP's text weights, by CLIP's own names
+    dictionary: Float[Array, "M F"] | None = None  # S3R's entries, made of normal train snippets
 
 
 @register_dataclass

@@ -20,6 +20,7 @@ study = Runtime(
         "pel4vad",
         "ur_dmu",
         "clip_tsa",
+        "s3r",
         "rtfm",
         "mgfn",
         "avvd",

@@ -2,7 +2,8 @@
 NAME` picks the file.
 
 A model may have, besides, `init_state(cfg)` (batch statistics), `loss` (in place of
-`losses.total`), `finish(cfg, scores)` (what its program does to a test video's scores) and `TORCH`
+`losses.total`), `finish(cfg, scores)` (what its program does to a test video's scores),
+`prepare(cfg, data, frozen)` (what is made once of the train videos, for every seed) and `TORCH`
 (its program's names of its weights, for `convert`).
 """
 
@@ -17,7 +18,7 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from semvad_jax.config import Config, check_model
-from semvad_jax.types import Batch, Frozen, Outputs
+from semvad_jax.types import Batch, Frozen, Outputs, TrainData
 
 
 class Statistic(nnx.Variable):
@@ -89,6 +90,12 @@ def init_state(cfg: Config) -> PyTree | None:
     """The batch statistics of a config's model before the first step; None where it has none."""
     own = getattr(model(cfg), "init_state", None)
     return None if own is None else own(cfg)
+
+
+def prepared(cfg: Config, data: TrainData, frozen: Frozen) -> Frozen:
+    """`frozen`, with what a config's model makes of the training rows before the first step."""
+    prepare = getattr(model(cfg), "prepare", None)
+    return frozen if prepare is None else prepare(cfg, data, frozen)
 
 
 def kept(cfg: Config, oddity: str) -> bool:

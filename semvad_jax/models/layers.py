@@ -281,6 +281,29 @@ class BatchNorm(nnx.Module):
         return ((x - mean) * scale + self.bias[...]).astype(x.dtype)
 
 
+class GroupNorm(nnx.Module):
+    """Eight groups of channels with mean 0 and variance 1 over a video's snippets that are there;
+    fewer groups where 8 does not divide the channels.
+    """
+
+    def __init__(self, size: int):
+        self.scale = nnx.Param(jnp.ones(size))
+        self.bias = nnx.Param(jnp.zeros(size))
+        self.groups = math.gcd(size, 8)
+
+    def __call__(
+        self, x: Float[Array, "N T I"], there: Bool[Array, "N T"]
+    ) -> Float[Array, "N T I"]:
+        n, steps, size = x.shape
+        rows = x.astype(jnp.float32).reshape(n, steps, self.groups, -1)
+        weight = there[:, :, None, None].astype(jnp.float32)
+        count = jnp.maximum(weight.sum((1, 3), keepdims=True) * rows.shape[-1], 1)
+        rows = rows - (rows * weight).sum((1, 3), keepdims=True) / count
+        variance = (jnp.square(rows) * weight).sum((1, 3), keepdims=True) / count
+        rows = (rows * jax.lax.rsqrt(variance + 1e-5)).reshape(n, steps, size)
+        return (rows * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
 class GraphConv(nnx.Module):
     """A(XW) + residual(X); the residual is a width-5 convolution where the size changes, else X."""
 

@@ -2,6 +2,8 @@
 dilated convolutions for what is near, a non-local block for all of the video.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,15 +15,22 @@ from semvad_jax.models.layers import BatchNorm, Conv, Linear, xavier_conv
 XAVIER, ZEROS = initializers.xavier_uniform(), initializers.zeros
 
 
+def conv(inputs: int, outputs: int, dilation: int, bias: bool, rngs: nnx.Rngs) -> Conv:
+    """A convolution over three snippets, `dilation` apart."""
+    start = {"kernel_init": xavier_conv, "bias_init": ZEROS}
+    return Conv(3, inputs, outputs, rngs, dilation=dilation, bias=bias, **start)
+
+
 class Dilated(nnx.Module):
     """A convolution, ReLU, then batch normalisation, in this order."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int, bias: bool, rngs: nnx.Rngs):
-        start = {"kernel_init": xavier_conv, "bias_init": ZEROS}
-        self.conv = Conv(3, inputs, outputs, rngs, dilation=dilation, bias=bias, **start)
+        self.conv = conv(inputs, outputs, dilation, bias, rngs)
         self.norm = BatchNorm(outputs)
 
-    def __call__(self, x: Float[Array, "N T I"], train: bool) -> Float[Array, "N T O"]:
+    def __call__(
+        self, x: Float[Array, "N T I"], there: Bool[Array, "N T"], train: bool
+    ) -> Float[Array, "N T O"]:
         return self.norm(jax.nn.relu(self.conv(x)), train)
 
 
@@ -48,37 +57,43 @@ class NonLocal(nnx.Module):
 
 
 class MultiScale(nnx.Module):
-    """The whole network, of `features` numbers a snippet to as many, through branches of `dim`."""
+    """The whole network, of `features` numbers a snippet to as many, through branches of `dim`;
+    `near` is the kind of its convolutions.
+    """
 
-    def __init__(self, features: int, dim: int, rngs: nnx.Rngs):
-        self.one = Dilated(features, dim, 1, True, rngs)
-        self.two = Dilated(features, dim, 2, True, rngs)
-        self.four = Dilated(features, dim, 4, True, rngs)
+    def __init__(self, features: int, dim: int, rngs: nnx.Rngs, near: type = Dilated):
+        self.one = near(features, dim, 1, True, rngs)
+        self.two = near(features, dim, 2, True, rngs)
+        self.four = near(features, dim, 4, True, rngs)
         self.global_in = Linear(features, dim, rngs, XAVIER, bias=False)
         self.non_local = NonLocal(dim, rngs)
-        self.out = Dilated(4 * dim, features, 1, False, rngs)
+        self.out = near(4 * dim, features, 1, False, rngs)
 
     def __call__(
         self, x: Float[Array, "N T F"], there: Bool[Array, "N T"], train: bool
     ) -> Float[Array, "N T F"]:
         """`there` are the slots that the program has; x is 0 in the others."""
-        branches = [branch(x, train) for branch in (self.one, self.two, self.four)]
+        branches = [branch(x, there, train) for branch in (self.one, self.two, self.four)]
         branches.append(self.non_local(jax.nn.relu(self.global_in(x)), there, train))
         joined = jnp.where(there[..., None], jnp.concatenate(branches, axis=-1), 0)
-        return self.out(joined, train) + x
+        return self.out(joined, there, train) + x
 
 
-def torch_names(ours: str, theirs: str) -> dict[str, str]:
-    """The public program's names of the network's layers."""
+NON_LOCAL = {
+    "non_local.query": "non_local.theta",
+    "non_local.key": "non_local.phi",
+    "non_local.value": "non_local.g",
+    "non_local.out": "non_local.W.0",
+    "non_local.norm": "non_local.W.1",
+}
+
+
+def torch_names(
+    ours: str, theirs: str, norm: str = "2", non_local: Mapping[str, str] = NON_LOCAL
+) -> dict[str, str]:
+    """A public program's names of the network's layers; RTFM's, where no others are given."""
     convs = {"one": "conv_1", "two": "conv_2", "four": "conv_3", "out": "conv_5"}
     names = {f"{our}.conv": f"{their}.0" for our, their in convs.items()}
-    names |= {f"{our}.norm": f"{their}.2" for our, their in convs.items()}
-    names |= {
-        "global_in": "conv_4.0",
-        "non_local.query": "non_local.theta",
-        "non_local.key": "non_local.phi",
-        "non_local.value": "non_local.g",
-        "non_local.out": "non_local.W.0",
-        "non_local.norm": "non_local.W.1",
-    }
+    names |= {f"{our}.norm": f"{their}.{norm}" for our, their in convs.items()}
+    names |= {"global_in": "conv_4.0", **non_local}
     return {f"{ours}.{our}": f"{theirs}.{their}" for our, their in names.items()}
