@@ -43,6 +43,7 @@ TARGETS = ("h100", "a100-40", "rtx4090", "l4")  # report/plan.py describes them
 COMPILING_FOR_A_TARGET = {
     "JAX_PLATFORMS": "cpu",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # it cannot be read without the card
     "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
 }
 UNSCORED = 3  # exit status of --detect where some video could not be scored

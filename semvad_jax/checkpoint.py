@@ -67,6 +67,7 @@ class Meta:
     producers: dict[str, Any]  # of the store's features
     # {file of the store: its checksum}; None for a run that was begun before this was recorded
     store_sha256: dict[str, str] | None = None
+    states_on_host: bool = False  # while the seeds of other chunks are computed
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store.locate import open_store
-from semvad_jax.types import TrainState
+from semvad_jax.types import Frozen, TrainState
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
 SHOWN = 5  # pages that --detect names
@@ -145,10 +145,11 @@ def _train(
     if cfg.eval.crop != asked_crop:
         console.print(f"this store has no crop {asked_crop}: crop {cfg.eval.crop} is scored")
     console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
-    program = seeds.Program(cfg, features, len(weight_seeds), meta.chunk)
+    program = _program(cfg, features, meta)
     program.compile()
     console.print(f"compiled in {time.perf_counter() - begun:.1f} s; {program.says()}")
-    meta = replace(meta, chunk=program.layout.width)
+    on_host = program.rests is program.on_host
+    meta = replace(meta, chunk=program.layout.width, states_on_host=on_host)
     checkpoint.begin(run, program.cfg, program.frozen, meta)
     with checkpoint.Checkpoints(run) as saved, _stop_requests() as stop:
         if saved.latest() is None:
@@ -327,11 +328,21 @@ def restore(
     cfg = config.resolve(_with_store(cfg, features), features)
     # the file of prompts may be gone, and a dictionary is made once
     own = frozen if cfg.model.prompts or frozen.dictionary is not None else None
-    program = seeds.Program(cfg, features, len(meta.weight_seeds), meta.chunk, own)
+    program = _program(cfg, features, meta, own)
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta = replace(meta, dataset=features.info["dataset"])
     return program, program.adopt(state), meta, clock
+
+
+def _program(
+    cfg: Config, features: store.Store, meta: Meta, frozen: Frozen | None = None
+) -> seeds.Program:
+    """The program of a run, with what was chosen for its device where that is known."""
+    program = seeds.Program(cfg, features, len(meta.weight_seeds), meta.chunk, frozen)
+    if meta.states_on_host:
+        program.rests = program.on_host
+    return program
 
 
 def producers(run: Path) -> dict[str, Any]:
@@ -459,7 +470,8 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> tuple[Config, 
             f"{run} was begun on other features than those in {cfg.data.store}: {other} differs; "
             "give the store that it was begun on, or name another --out"
         )
-    return cfg, replace(meta, store_sha256=known.store_sha256, chunk=known.chunk)
+    chosen = {"chunk": known.chunk, "states_on_host": known.states_on_host}
+    return cfg, replace(meta, store_sha256=known.store_sha256, **chosen)
 
 
 def _other_files(run: Path, meta: Meta, found: Mapping[str, str]) -> str:

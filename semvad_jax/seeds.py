@@ -154,13 +154,13 @@ class Program:
         seeds: int,
         chunk: int | Literal["auto"] | None = None,
         frozen: Frozen | None = None,
-        target: "Target | None" = None,
+        target: Target | None = None,
     ):
-        """`chunk` seeds a device are computed at once; None or "auto": as many as fit, and LGT
-        blocks are rematerialised (`train.remat`) before fewer are. `frozen`: in place of what the
-        store has. For a `target` nothing is read or placed, and nothing can be run.
+        """`chunk` seeds a device are computed at once; None or "auto": as many as fit. `frozen`: in
+        place of what the store has. For a `target` nothing is read or placed, and nothing can be
+        run.
 
-        Raises BadInput for a chunk below 1, for what does not fit, and for what `data` refuses.
+        Raises BadInput for a chunk below 1, and for what `data` refuses.
         """
         if isinstance(chunk, int) and chunk < 1:
             raise BadInput(f"--seed-chunk {chunk} must be at least 1")
@@ -230,7 +230,7 @@ class Program:
         )
         self.__dict__.pop("run_interval", None)  # what was compiled is for another choice
 
-    def memory(self) -> "Memory":
+    def memory(self) -> Memory:
         """What the run takes of each device, by the compiler's figures."""
         sizes = self.run_interval.memory_analysis()
         assert sizes is not None  # CPUs and GPUs tell
@@ -419,11 +419,13 @@ class Program:
 
     def step(self, chunks: Sequence[TrainState]) -> int:
         """The step that a state is at."""
-        return int(chunks[0].step[0])
+        return int(np.asarray(chunks[0].step)[0])
 
     def finished(self, chunks: Sequence[TrainState]) -> bool:
         """Whether nothing is left to train: the last step, or an early stop of every seed's run."""
-        stopped = self.cfg.train.early_stop == "run" and all(np.all(c.stopped) for c in chunks)
+        stopped = self.cfg.train.early_stop == "run" and all(
+            np.asarray(c.stopped).all() for c in chunks
+        )
         return stopped or self.step(chunks) == self.steps
 
     def _evaluate(

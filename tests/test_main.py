@@ -149,6 +149,29 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
     assert again["metrics"] == summary["metrics"]
 
 
+def test_what_was_chosen_for_a_device_stays(trained, place, tmp_path, monkeypatch):
+    """A run on a device that holds one seed at a time goes on, and is judged, as it was begun."""
+    made = []
+
+    def small(self, seeds, chunk):
+        choose(self, seeds, 1)
+        if chunk is None:  # chosen: what is known of a run is given
+            self.rests = self.on_host
+        made.append(self)
+
+    choose = seeds.Program._choose
+    monkeypatch.setattr(seeds.Program, "_choose", small)
+    run = tmp_path / "run"
+    main.main(command(place, run, "--vmap-seeds", "2"))
+    main.main(command(place, run, "--vmap-seeds", "2", "--resume"))
+    main.main(["--restore", str(run), "--eval"])
+    assert len(made) == 3 and all(p.rests is p.on_host for p in made)
+    meta = json.loads((run / "checkpoint" / "meta.json").read_text())
+    assert meta["chunk"] == 1 and meta["states_on_host"]
+    summary, again = (json.loads((run / n).read_text()) for n in ("summary.json", "eval.json"))
+    assert summary["metrics"] == again["metrics"]
+
+
 def test_resuming_a_finished_run_trains_nothing_and_keeps_its_clock(trained, place, monkeypatch):
     before = json.loads((trained / "summary.json").read_text())
     monkeypatch.setattr(seeds.Program, "train", None)

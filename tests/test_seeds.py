@@ -227,6 +227,16 @@ def test_memory_is_the_compilers(setup):
     assert memory.temporaries == sizes.temp_size_in_bytes and memory.copies < arguments / 10
 
 
+def test_states_are_updated_where_they_lie(setup):
+    """A step's and an evaluation's new state takes the old one's memory, by the compiler."""
+    program = on_one_device(*setup, 2)
+    (chunk,) = program.init([1, 2], [1, 2])
+    size = sum(x.nbytes for x in jax.tree.leaves(chunk))
+    metrics = {"test": np.zeros(2, np.float32)}
+    for compiled in (program.run_interval, program.keep_best.lower(chunk, metrics).compile()):
+        assert compiled.memory_analysis().alias_size_in_bytes == size
+
+
 def test_rematerialised_blocks_give_the_same_numbers_in_less_memory(setup):
     cfg, store = setup
     wide = ["model.dim=32", "model.layers=2", "train.remat=blocks"]

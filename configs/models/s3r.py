@@ -23,3 +23,4 @@ DEFAULTS = {
 }
 NARROW = RTFM["NARROW"] | {"model.key_dim": 64}
 SMALL = {name: row | NARROW for name, row in RTFM["SMALL"].items()}
+SMALL["demo"] |= {"train.lr": 3e-3}
