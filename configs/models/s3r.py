@@ -22,5 +22,4 @@ DEFAULTS = {
     ("xd", "paper"): PUBLISHED | {"eval.metric": "ap", "train.epochs": 250},
 }
 NARROW = RTFM["NARROW"] | {"model.key_dim": 64}
-SMALL = {name: row | NARROW for name, row in RTFM["SMALL"].items()}
-SMALL["demo"] |= {"train.lr": 3e-3}
+SMALL = {name: row | NARROW | {"train.lr": 3e-3} for name, row in RTFM["SMALL"].items()}
