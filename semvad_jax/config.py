@@ -159,8 +159,8 @@ class TrainConfig:
     early_stop: Literal["run", "epoch"] = UNSET  # what reload_best ends when nothing gets better
     # of activations; parameters, norms and losses stay float32. auto: float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = UNSET
-    # blocks: the LGT adapter's activations are computed again for the gradients, which takes less
-    # memory and a quarter more products. auto: where it does not fit otherwise
+    # blocks: activations within a model's blocks are computed again for the gradients, in place of
+    # being kept. auto: where the run does not fit the device otherwise
     remat: Literal["auto", "none", "blocks"] = UNSET
 
 

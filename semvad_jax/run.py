@@ -69,7 +69,7 @@ def identity(
         for section, fields in json.loads(config.to_json(read_back)).items()
     }
     del settings["data"]["store"]
-    settings["train"].pop("remat", None)  # as many seeds at a time: a matter of memory
+    settings["train"].pop("remat", None)  # a matter of memory alone
     settings["model"].pop("prompts", None)  # data.prompts_sha256 says which they are
     parts = {
         "store": dict(store_sha256),
@@ -138,14 +138,16 @@ def _train(
         producers=features.info["producers"],
         store_sha256=features.info["sha256"],
     )
+    kept = None
     if (run / "config.json").exists() or checkpoint.steps(run):
         cfg, meta = _resumed(run, cfg, meta, resume)
+        kept = _kept(*checkpoint.read(run)[:2])
 
     console, begun = plain_console(), time.perf_counter()
     if cfg.eval.crop != asked_crop:
         console.print(f"this store has no crop {asked_crop}: crop {cfg.eval.crop} is scored")
     console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
-    program = _program(cfg, features, meta)
+    program = _program(cfg, features, meta, kept)
     program.compile()
     console.print(f"compiled in {time.perf_counter() - begun:.1f} s; {program.says()}")
     on_host = program.rests is program.on_host
@@ -326,13 +328,18 @@ def restore(
     cfg, frozen, meta = checkpoint.read(run)
     features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
-    # the file of prompts may be gone, and a dictionary is made once
-    own = frozen if cfg.model.prompts or frozen.dictionary is not None else None
-    program = _program(cfg, features, meta, own)
+    program = _program(cfg, features, meta, _kept(cfg, frozen))
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
     meta = replace(meta, dataset=features.info["dataset"])
     return program, program.adopt(state), meta, clock
+
+
+def _kept(cfg: Config, frozen: Frozen) -> Frozen | None:
+    """A run's Frozen where it is not made of the store again: the file of prompts may be gone, and
+    a dictionary is made once. None for other runs.
+    """
+    return frozen if cfg.model.prompts or frozen.dictionary is not None else None
 
 
 def _program(

@@ -141,6 +141,7 @@ def test_a_run_keeps_its_dictionary(features, tmp_path, monkeypatch):
     cfg, frozen, _ = checkpoint.read(run)
     assert frozen.dictionary is not None and frozen.dictionary.shape == (4, features.feature_dim)
     monkeypatch.setattr(s3r, "MiniBatchDictionaryLearning", None)  # it is not made again
+    main.main([*command, "--data", str(features.path), *sets, "--resume"])
     main.main(["--restore", str(run), "--eval"])
     before, after = (
         json.loads((run / name).read_text())["metrics"] for name in ("summary.json", "eval.json")
