@@ -164,3 +164,19 @@ def test_an_old_name_keeps_working_and_says_the_new_one_once(tmp_path, capsys, m
     path.write_text(text.format("reload"))
     with pytest.raises(BadInput, match="cannot be 'reload': it takes 'plain' or 'reload_best'"):
         config.load(path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_models_that_have_them_take_bfloat16_and_rematerialised_blocks(name):
+    """Others would ignore the setting in silence."""
+    program = (config.CONFIGS.parent / "semvad_jax" / "models" / f"{name}.py").read_text()
+    for field, value, used in (
+        ("train.dtype", "bfloat16", "activations("),
+        ("train.remat", "blocks", "remat("),
+    ):
+        overrides = [f"model.name={name}", f"{field}={value}"]
+        if used in program:
+            config.load("ucf", overrides)
+        else:
+            with pytest.raises(BadInput, match=f"{field} {value}: model {name} takes"):
+                config.load("ucf", overrides)

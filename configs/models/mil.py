@@ -14,6 +14,8 @@ OWN = {
     "model.input_norm": False,
     "loss.pick_every": 16,
     "train.lr": 1e-3,
+    "train.dtype": "float32",
+    "train.remat": "none",
     "eval.select_head": "binary",
 }
 DEFAULTS = {
