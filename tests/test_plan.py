@@ -71,6 +71,10 @@ def test_a_plan_trains_nothing_and_needs_no_features(tmp_path, monkeypatch, caps
     assert not any(tmp_path.iterdir())
 
 
+def test_the_command_line_names_the_cards_that_are_described():
+    assert set(main.TARGETS) == set(plan.TARGETS)
+
+
 def test_unknown_sizes_and_a_target_without_its_compiler_are_one_sentence(monkeypatch):
     with pytest.raises(BadInput, match="the sizes of fights are not known.*--data"):
         plan.public_store(config.load("fights"))
