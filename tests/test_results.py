@@ -14,6 +14,7 @@ from semvad_jax.files import BadInput, write
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report.summary import Summary, write_summary
+from semvad_jax.seeds import for_device
 from semvad_jax.statistics import variance_split
 from semvad_jax.studies import numbers, results
 from semvad_jax.studies.numbers import Difference, Line, Measured, StudyFile
@@ -37,7 +38,7 @@ def run(folder, name="demo", overrides=(), store="demo", seeds=(9, 234)):
     pairs = {"weight_seeds": list(seeds), "data_seeds": list(seeds)}
     folder.mkdir(parents=True)
     write_summary(folder / "summary.json", Summary(**facts, **times, **pairs, metrics=metrics))
-    write(folder / "config.json", config.to_json(cfg))
+    write(folder / "config.json", config.to_json(for_device(cfg)))
     rows = [
         {"step": step, "val/binary/auc": 0.1 + step, "val/class/auc": 0.2 + step, "loss": 1.0}
         for step in (1, 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from semvad_jax import seeds
 from semvad_jax.config import default_seeds
 from semvad_jax.files import read_json, write
 from semvad_jax.report import findings
@@ -208,7 +209,8 @@ def settings_apart(group: Sequence[Result]) -> list[str]:
             continue
         overrides = (*(one.row.overrides or ()), *(other.row.overrides or ()))
         named = {text.partition("=")[0] for text in overrides} | {"loss.sigma_decay"}
-        settings, others = asdict(one.cfg), asdict(other.cfg)
+        named.add("train.remat")  # which changes no figure
+        settings, others = (asdict(seeds.for_device(line.cfg)) for line in (one, other))
         apart = [
             f"{section}.{name} {value} and {others[section][name]}"
             for section in ("model", "loss", "train", "eval")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax import checkpoint, config
+from semvad_jax import checkpoint, config, seeds
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
@@ -342,7 +342,8 @@ def _settings(name: str, cfg: Config) -> list[str]:
         if value != asdict(base)[section][field]:
             overrides.append(f"{section}.{field}={value}")
             words += ["--set", overrides[-1]]
-    base = asdict(config.load(name, overrides))
+    base = asdict(seeds.for_device(config.load(name, overrides)))
+    base["train"]["remat"] = cfg.train.remat  # which changes no figure
     for section, fields in asdict(cfg).items():
         for field, value in fields.items():
             filled_in = section == "data" and field in STORE_FIELDS
