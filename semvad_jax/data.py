@@ -193,10 +193,10 @@ def train_data(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
 def train_shapes(cfg: Config, store: Store, videos: Sequence[int]) -> TrainData:
     """The shapes of `train_data`, without reading a feature."""
     members, length = [store.videos[i] for i in videos], cfg.model.length
-    labels = np.array([v.labels[0] == store.classes[0] for v in members])
+    of_normal = np.array([store.classes[0] in v.labels for v in members])
     crops = np.array([v.crops for v in members])
     joint = cfg.train.crops == "joint"
-    normal = int(labels.sum() if joint else crops[labels].sum())
+    normal = int(of_normal.sum() if joint else crops[of_normal].sum())
     rows, of_row = (len(members), (int(crops.max()),)) if joint else (int(crops.sum()), ())
     return TrainData(
         visual=_shape(np.float16, rows, *of_row, length, store.feature_dim),
@@ -227,13 +227,9 @@ def steps_per_epoch(cfg: Config, data: TrainData) -> int:
     """Balanced: what the smaller class fills, the rest dropped. Mixed: all rows, the last batch
     ragged.
     """
-    return _steps(cfg, len(data.normal), len(data.abnormal), data.visual.shape[0])
-
-
-def _steps(cfg: Config, normal: int, abnormal: int, rows: int) -> int:
     if cfg.train.batching == "mixed":
-        return -(-rows // cfg.train.batch)
-    half = cfg.train.batch // 2
+        return -(-data.visual.shape[0] // cfg.train.batch)
+    half, normal, abnormal = cfg.train.batch // 2, len(data.normal), len(data.abnormal)
     smaller = min(normal, abnormal)
     if smaller < half:
         raise BadInput(
@@ -246,14 +242,8 @@ def _steps(cfg: Config, normal: int, abnormal: int, rows: int) -> int:
 
 def run_steps(cfg: Config, store: Store) -> int:
     """The steps of a run on a store, without its arrays. Raises BadInput as `steps_per_epoch`."""
-    train, _, _ = split(cfg, store)
-    videos = [store.videos[i] for i in train]
-    of_video = [1 if cfg.train.crops == "joint" else v.crops for v in videos]
-    rows = sum(of_video)
-    normal = sum(
-        count for v, count in zip(videos, of_video, strict=True) if store.classes[0] in v.labels
-    )
-    return cfg.train.epochs * _steps(cfg, normal, rows - normal, rows)
+    rows = train_shapes(cfg, store, split(cfg, store)[0])
+    return cfg.train.epochs * steps_per_epoch(cfg, rows)
 
 
 def batch_rows(

@@ -140,8 +140,7 @@ def _train(
     )
     kept = None
     if (run / "config.json").exists() or checkpoint.steps(run):
-        cfg, meta = _resumed(run, cfg, meta, resume)
-        kept = _kept(*checkpoint.read(run)[:2])
+        cfg, meta, kept = _resumed(run, cfg, meta, resume)
 
     console, begun = plain_console(), time.perf_counter()
     if cfg.eval.crop != asked_crop:
@@ -446,9 +445,12 @@ def _with_store(cfg: Config, features: store.Store) -> Config:
     return replace(cfg, data=replace(cfg.data, store=str(features.path)))
 
 
-def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> tuple[Config, Meta]:
-    """The settings and the meta of a run that goes on: nothing is overwritten, and a run goes on
-    only with the settings and the features that it was begun with.
+def _resumed(
+    run: Path, cfg: Config, meta: Meta, resume: bool
+) -> tuple[Config, Meta, Frozen | None]:
+    """The settings and the meta of a run that goes on, and what is `_kept` of its Frozen: nothing
+    is overwritten, and a run goes on only with the settings and the features that it was begun
+    with.
 
     What was chosen for its device stays. The store may have moved since, where its checksums are
     known. A run that was begun before they were recorded keeps none. Raises BadInput for anything
@@ -461,7 +463,8 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> tuple[Config, 
             f"{run} holds a checkpoint, and no config.json that says of what; put a copy of "
             f"{run / 'config.json'} back, or name another --out"
         )
-    before, known = checkpoint.read_config(run), checkpoint.read_meta(run)
+    before, frozen, known = checkpoint.read(run)
+    kept = _kept(before, frozen)
     if known.store_sha256 is not None:
         before = replace(before, data=replace(before.data, store=cfg.data.store))
     for name in ("dtype", "remat"):
@@ -478,7 +481,7 @@ def _resumed(run: Path, cfg: Config, meta: Meta, resume: bool) -> tuple[Config, 
             "give the store that it was begun on, or name another --out"
         )
     chosen = {"chunk": known.chunk, "states_on_host": known.states_on_host}
-    return cfg, replace(meta, store_sha256=known.store_sha256, **chosen)
+    return cfg, replace(meta, store_sha256=known.store_sha256, **chosen), kept
 
 
 def _other_files(run: Path, meta: Meta, found: Mapping[str, str]) -> str:

@@ -353,8 +353,9 @@ class Program:
         begun = [self.score_windows(shared, self._work(of_chunk)) for of_chunk in weights]
         scored = []
         for slots in map(jax.device_get, begun):
-            scored += [self.videos.scores(select(slots, k)) for k in range(self.layout.slots)]
-        return scored[: self.layout.seeds]
+            own = min(self.layout.slots, self.layout.seeds - len(scored))
+            scored += [self.videos.scores(select(slots, k)) for k in range(own)]
+        return scored
 
     def judge(self, weights: Sequence[Weights]) -> list[dict[MetricName, float]]:
         """`evaluate.Videos.judge` of each seed; sorting scores leaves the interpreter to others."""
