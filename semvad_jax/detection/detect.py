@@ -168,7 +168,7 @@ def detect(
         timeline = _timeline(cfg, store, i, anomaly, _mean_over_seeds(classes) if classes else None)
         folder = out / names[timeline.video]
         folder.mkdir(parents=True, exist_ok=True)
-        above = events.events(timeline, origin.threshold.value)
+        above = events.events(timeline, origin.threshold.rule)
         _write_scores(folder / "scores.csv", timeline)
         write(folder / "events.json", _events_json(timeline, above, origin))
         file = files.get(timeline.video)
@@ -295,9 +295,13 @@ def _events_json(timeline: Timeline, events: Sequence[Event], origin: Origin) ->
     for event in events:
         row = dataclasses.asdict(event)
         rows.append({"class" if name == "label" else name: value for name, value in row.items()})
+    rule = origin.threshold.rule
     content = {
         "video": timeline.video,
         **dataclasses.asdict(origin),
+        "threshold": {"value": rule.opens, "source": origin.threshold.source},
+        "closes": rule.closes,
+        "least_seconds": rule.least,
         "confidence": CONFIDENCE,
         "events": rows,
     }

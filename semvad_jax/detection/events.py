@@ -1,4 +1,4 @@
-"""Where something happens in a video: a threshold on the anomaly score, and the intervals above it.
+"""Where something happens in a video: a rule on the anomaly score, and the intervals it finds.
 
 The threshold is chosen on the normal videos among val, at a rate of false alarms that is stated;
 never on test videos.
@@ -31,13 +31,27 @@ KeptThresholds = TypedDict(
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """A snippet is in an event where its mean score is above `value`; `source` says in words where
-    that value comes from.
+class Rule:
+    """An event begins with the first snippet whose score is above `opens`, goes on while scores are
+    above `closes`, which is no higher, and counts where it lasts at least `least` seconds.
     """
 
-    value: float
+    opens: float
+    closes: float
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """By which rule a video's events are found, and in words where its `opens` comes from."""
+
+    rule: Rule
     source: str
+
+    @property
+    def value(self) -> float:
+        """The score that opens an event."""
+        return self.rule.opens
 
 
 @dataclass(frozen=True)
@@ -55,11 +69,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Event:
-    """Neighbouring snippets whose scores are all above the threshold. Seconds, frames and snippets
-    are half-open intervals.
+    """Neighbouring snippets that a rule takes together. Seconds, frames and snippets are half-open
+    intervals.
 
-    `label` is the anomaly class with the largest mean probability over these snippets and
-    `class_probability` that mean, both None without a class head; `confidence` is the mean score.
+    `label` is the class with the largest mean probability over these snippets and
+    `class_probability` that mean; both are None without a class head, and where that class is the
+    normal one. `name` is what people are shown. `confidence` is the mean score.
     """
 
     start_second: float
@@ -68,6 +83,7 @@ class Event:
     end_frame: int
     start_snippet: int
     end_snippet: int
+    name: str
     label: str | None
     class_probability: float | None
     confidence: float
@@ -102,39 +118,85 @@ def chosen_thresholds(scores: Mapping[str, Sequence[np.ndarray]]) -> KeptThresho
 
 def threshold(head: str, kept: KeptThresholds | None, by_user: float | None) -> Threshold:
     """The user's threshold where there is one, else the one that a run keeps for the head, else a
-    half.
+    half; an event ends where it began to be one, at any length.
     """
     if by_user is not None:
-        return Threshold(by_user, "given with --threshold")
+        return Threshold(Rule(by_user, by_user), "given with --threshold")
     if kept is None:
         return Threshold(
-            UNCHOSEN,
+            Rule(UNCHOSEN, UNCHOSEN),
             "a default: the run has no normal val videos to choose one on, so its rate of false "
             "alarms is not known; give --threshold",
         )
     return Threshold(
-        kept[head],
+        Rule(kept[head], kept[head]),
         f"chosen on val: at most {100 * kept['false_alarm_rate']:g} % of the "
         f"{kept['normal_snippets']} snippets of its {kept['normal_videos']} normal videos lie "
         "above it",
     )
 
 
-def events(timeline: Timeline, above: float) -> list[Event]:
-    """The longest runs of neighbouring snippets whose mean scores are all above a threshold."""
-    marks = np.concatenate([[0], timeline.mean > above, [0]]).astype(int)
-    changes = np.diff(marks)
+def spans(scores: np.ndarray, seconds: np.ndarray, rule: Rule) -> np.ndarray:
+    """The events of a whole video as [E, 2] snippets, half-open, from its [n] scores and the [n +
+    1] seconds at which its snippets begin and the last one ends.
+    """
+    changes = np.diff(np.concatenate([[0], scores > rule.closes, [0]]))
     starts, ends = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
-    return [_event(timeline, int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
+    opening = np.append(np.flatnonzero(scores > rule.opens), len(scores))
+    starts = opening[np.searchsorted(opening, starts)]  # past the end where none is high enough
+    # compared in milliseconds, as seconds are written: 1.28 − 0.64 is less than 0.64
+    lasts = np.round(seconds[ends] - seconds[starts], 3) >= rule.least
+    return np.stack([starts, ends], axis=1)[(starts < ends) & lasts]
+
+
+@dataclass
+class Live:
+    """The events of a stream: `add` one snippet after the other, and in the end `close`.
+
+    `start` is the snippet with which the event under way began, None while there is none, and
+    `counts` whether it has lasted long enough to be told.
+    """
+
+    rule: Rule
+    snippets: int = 0  # so far
+    start: int | None = None
+    begun: float = 0.0  # the second of `start`
+    counts: bool = False
+
+    def add(self, score: float, begin: float, end: float) -> tuple[int, int] | None:
+        """Takes the next snippet, with its seconds. Returns the snippets of an event that was told,
+        where this one is the first after it.
+        """
+        goes_on = score > (self.rule.opens if self.start is None else self.rule.closes)
+        closed = None if goes_on else self.close()
+        if goes_on:
+            if self.start is None:
+                self.start, self.begun = self.snippets, begin
+            self.counts = round(end - self.begun, 3) >= self.rule.least
+        self.snippets += 1
+        return closed
+
+    def close(self) -> tuple[int, int] | None:
+        """Ends the event under way. Returns its snippets, None where none was told."""
+        closed = (self.start, self.snippets) if self.start is not None and self.counts else None
+        self.start, self.counts = None, False
+        return closed
+
+
+def events(timeline: Timeline, rule: Rule) -> list[Event]:
+    """The events of a video, by its mean scores and its seconds as they are written."""
+    found = spans(timeline.mean, np.array(timeline.seconds), rule)
+    return [_event(timeline, start, end) for start, end in found.tolist()]
 
 
 def _event(timeline: Timeline, start: int, end: int) -> Event:
     """The event of the snippets from `start` until before `end`."""
-    label = probability = None
+    name, label, probability = "something unusual", None, None
     if timeline.classes:
-        anomalies = timeline.probabilities[start:end, 1:].mean(axis=0)
-        c = int(anomalies.argmax())
-        label, probability = timeline.classes[1 + c], float(written(anomalies)[c])
+        means = timeline.probabilities[start:end].mean(axis=0)
+        c = int(means.argmax())
+        name = timeline.classes[c] if c else "unusual, no class"
+        label, probability = (name, float(written(means)[c])) if c else (None, None)
     confidence = timeline.mean[start:end].mean(keepdims=True)
     return Event(
         start_second=timeline.seconds[start],
@@ -143,6 +205,7 @@ def _event(timeline: Timeline, start: int, end: int) -> Event:
         end_frame=int(timeline.edges[end]),
         start_snippet=start,
         end_snippet=end,
+        name=name,
         label=label,
         class_probability=probability,
         confidence=float(written(confidence)[0]),

@@ -22,6 +22,7 @@ from semvad_jax.templates import COLOURS, clock, script, template
 
 WIDTH, HEIGHT = 1000, 200  # units of the drawing; a score of 1 is as high as HEIGHT
 NORMAL = "#c4c4c4"  # the colour of the normal class
+UNNAMED = "#ffffff"  # of events without a class
 PATTERNS = 5  # kinds of hatching; with six colours, and no divisor in common, 30 looks
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)  # seconds
 SHOWN_CAPTIONS = 3  # of an event in the table; events.json has all
@@ -66,7 +67,9 @@ def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address:
 
 
 def _looks(timeline: Timeline, events: Sequence[Event]) -> dict[str, Look]:
-    """The looks of the classes that the video's snippets and events have, normal first."""
+    """The looks of the classes that the video's snippets and events have, normal first, and of
+    events without a class, by name.
+    """
     seen = {*timeline.named, *(event.label for event in events)}
     looks = {}
     for c, name in enumerate(timeline.classes or ("",)):
@@ -74,6 +77,8 @@ def _looks(timeline: Timeline, events: Sequence[Event]) -> dict[str, Look]:
             colour = COLOURS[(c - 1) % len(COLOURS)] if c else NORMAL
             text = "#ffffff" if colour == "#0072b2" else "#000000"
             looks[name] = Look(c, name, colour, (c - 1) % PATTERNS + 1 if c else 0, text)
+    for name in dict.fromkeys(event.name for event in events if event.label is None):
+        looks[name] = Look(len(timeline.classes), name, UNNAMED, 0, "#000000")
     return looks
 
 
