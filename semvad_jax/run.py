@@ -30,6 +30,7 @@ from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
+from semvad_jax.detection import index
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
@@ -41,7 +42,6 @@ from semvad_jax.store.locate import open_store
 from semvad_jax.types import Frozen, TrainState
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
-SHOWN = 5  # pages that --detect names
 STOPPED = 130  # exit status after Ctrl-C or SIGTERM
 DIGITS = 12  # hexadecimal, of a run's identity
 
@@ -365,7 +365,7 @@ def detect(
     threshold: float | None,
 ) -> bool:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/ scores.csv,
-    events.json and report.html, and OUT/index.json; returns whether every video was scored.
+    events.json and report.html, and OUT's index; returns whether every video was scored.
 
     `files` are those of the store's videos that are at hand, by name; `unreadable` videos are not
     in it, for these reasons; `threshold` is used in place of the run's own. Raises BadInput where
@@ -378,19 +378,21 @@ def detect(
     checkpoint.check(run, checkpoint.THRESHOLDS)
     weights, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
-    detected = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable)
-    for video, reason in detected.failed.items():
-        print(f"not scored: {video}: {reason}", file=sys.stderr)
-    if folders := list(detected.folders.values()):
-        pages = "\n".join(f"  {folder / 'report.html'}" for folder in folders[:SHOWN])
-        more = f"\n  and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
-        print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n{pages}{more}")
-    return not detected.failed
+    rows = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable)
+    for row in rows:
+        if row.folder is None:
+            print(f"not scored: {row.video}: {row.reason}", file=sys.stderr)
+    scored = [row for row in rows if row.folder is not None]
+    if scored:
+        page = out / "index.html" if len(rows) > 1 else out / str(scored[0].folder) / "report.html"
+        print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n  {page}")
+    return len(scored) == len(rows)
 
 
 def nothing_scored(run: Path, out: Path, unreadable: Mapping[str, str]) -> None:
-    """Writes OUT/index.json where none of the videos could be read."""
-    detection.write_index(out, str(run), {}, unreadable)
+    """Writes the index of OUT where none of the videos could be read."""
+    rows = [index.failed(video, reason) for video, reason in unreadable.items()]
+    index.write_index(out, str(run), rows)
 
 
 def _summary(

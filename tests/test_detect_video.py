@@ -185,10 +185,13 @@ def test_a_folder_of_videos_leaves_out_what_is_none(place, tmp_path, capsys):
         ("b", None, "failed"),
     ]
     assert index[0]["reason"] is None and index[1]["reason"].startswith("not a readable video")
+    assert printed.out.endswith(f"open in a browser:\n  {tmp_path / 'out' / 'index.html'}\n")
     (tmp_path / "b.avi").unlink()
     detect(place, tmp_path, tmp_path / "out")  # the links that lie in it now are not videos of it
     assert [p.parent.name for p in tmp_path.glob("out/*/report.html")] == ["a"]
-    assert "no train video" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no train video" not in printed
+    assert printed.endswith(f"open in a browser:\n  {tmp_path / 'out' / 'a' / 'report.html'}\n")
 
 
 def test_videos_of_one_name_are_videos_of_their_own(place, tmp_path):
@@ -207,7 +210,8 @@ def test_videos_of_one_name_are_videos_of_their_own(place, tmp_path):
 
 
 def test_folders_are_safe_and_no_two_alike():
-    names = ["v1", "a/b", "a__b", "..", ".", "X", "x", "x" * 200, "ü.", "index.json", "..\\y"]
+    names = ["v1", "a/b", "a__b", "..", ".", "X", "x", "x" * 200, "ü.", "..\\y"]
+    names += ["index.json", "Index.html"]
     folders = folder_names(names)
     assert folders["v1"] == "v1" and len({f.casefold() for f in folders.values()}) == len(names)
     for name, folder in folders.items():
@@ -248,8 +252,8 @@ def test_what_has_no_frames_is_told_in_a_sentence(place, tmp_path, capsys, kind,
         given.mkdir()
     told = refused(capsys, place, given, tmp_path / "out")
     assert words in told and str(given) in told
-    told_of = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert told_of == (["index.json"] if kind in ("empty", "sound") else [])
+    told_of = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert told_of == (["index.html", "index.json"] if kind in ("empty", "sound") else [])
 
 
 def copy_run(place, name, **producers):

@@ -1,5 +1,5 @@
 """Detection: a store's videos are scored by every seed of a run, and each video gets a folder with
-scores.csv, events.json and report.html; OUT/index.json tells which, and what could not be scored.
+scores.csv, events.json and report.html; see index.py for what tells of all of them.
 
 All that is written of a video is made from one `Timeline`, see timeline.py.
 """
@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from semvad_jax import seeds
 from semvad_jax.config import Config
-from semvad_jax.detection import events
+from semvad_jax.detection import events, index
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, KeptThresholds, Origin
 from semvad_jax.detection.timeline import DECIMALS, Timeline, written
@@ -41,7 +41,7 @@ OF_FILES += ("repeated_last_captions", "videos_with_one_crop", "layout")
 HEAD = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 # hidden names, separators and controls, the names of our own files
-UNSAFE = re.compile(r"^\.|^store(\.work)?$|^index\.json$|[\\\x00-\x1f\x7f]", re.IGNORECASE)
+UNSAFE = re.compile(r"^\.|^store(\.work)?$|^index\.(json|html)$|[\\\x00-\x1f\x7f]", re.IGNORECASE)
 LONGEST = 120  # bytes of a folder's name
 CONFIDENCE = "the mean over the event's snippets of the score's mean over seeds"
 
@@ -140,9 +140,9 @@ def detect(
     out: Path,
     files: Mapping[str, Path],
     unreadable: Mapping[str, str],
-) -> "Detected":
+) -> list[index.Row]:
     """Writes OUT/<video>/ scores.csv, events.json and report.html for every readable video of the
-    store, and OUT/index.json, which tells their folders, and of the others why they have none.
+    store, and the index of OUT, which tells of the others why they have none.
 
     `weights` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class
     of a snippet is the one with the largest mean probability. `files` are those of the store's
@@ -161,7 +161,7 @@ def detect(
     failed |= unreadable
     names = folder_names([store.videos[i].video for i in videos])
     scores = seeds.score_videos(cfg, frozen, weights, store, videos) if videos else []
-    folders = {}
+    rows = []
     for position, i in enumerate(videos):
         anomaly = np.stack([s.head(origin.head)[position] for s in scores]).astype(np.float64)
         classes = [s.classes[position] for s in scores if s.classes is not None]
@@ -174,31 +174,10 @@ def detect(
         file = files.get(timeline.video)
         address = video_page.address(file, folder) if file else None
         write(folder / "report.html", video_page.render(timeline, above, origin, address))
-        folders[timeline.video] = folder
-    write_index(out, origin.run, names, failed)
-    return Detected(folders, failed)
-
-
-def write_index(out: Path, run: str, folders: Mapping[str, str], failed: Mapping[str, str]) -> None:
-    """Writes OUT/index.json: the folder of each video that was scored, and why others were not."""
-    rows = [_row(video, folder, None) for video, folder in folders.items()]
-    rows += [_row(video, None, reason) for video, reason in failed.items()]
-    out.mkdir(parents=True, exist_ok=True)
-    index = json.dumps({"run": run, "videos": rows}, ensure_ascii=False, indent=1)
-    write(out / "index.json", index + "\n")
-
-
-@dataclasses.dataclass(frozen=True)
-class Detected:
-    """The folders of the videos that were scored, and why others were not, by the videos' names."""
-
-    folders: dict[str, Path]
-    failed: dict[str, str]
-
-
-def _row(video: str, folder: str | None, reason: str | None) -> dict[str, str | None]:
-    status = "scored" if reason is None else "failed"
-    return {"video": video, "folder": folder, "status": status, "reason": reason}
+        rows.append(index.scored(folder.name, timeline, above))
+    rows += [index.failed(video, reason) for video, reason in failed.items()]
+    index.write_index(out, origin.run, rows, origin)
+    return rows
 
 
 def folder_names(videos: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Waiting for a page in a browser."""
+"""Pages in a browser: waiting for them, and whether everybody can use them."""
 
 import time
 
@@ -12,3 +12,11 @@ def until(page, expression, seconds=10.0):
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"{expression} did not come true in {seconds} s"
         time.sleep(0.005)
+
+
+def accessible(page):
+    """Fails where axe-core finds a violation on a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page)
+    assert not found.violations_count, found.generate_report()
