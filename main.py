@@ -263,9 +263,9 @@ def use(args: argparse.Namespace) -> None:
             captions_exchanged(args.restore, args.data)
         return
     with locked(args.out):
-        data, files, unreadable = args.detect, {}, {}
+        data, files, unreadable, frames = args.detect, {}, {}, None
         if not is_store(data):
-            from featurize import own_videos, request
+            from featurize import own_videos, request, thumbnails
 
             weights = request.local_weights(args.weights)
             producers, folder = run.producers(args.restore), args.out / ".features"
@@ -277,7 +277,8 @@ def use(args: argparse.Namespace) -> None:
             except KeyboardInterrupt:
                 _fail("interrupted; the same command continues from here", 130)
             data, files, unreadable = own
-        whole = run.detect(args.restore, data, args.out, files, unreadable, args.threshold)
+            frames = thumbnails.of_files(files)
+        whole = run.detect(args.restore, data, args.out, files, unreadable, args.threshold, frames)
     if not whole:
         index = args.out / "index.json"
         _fail(f"some videos could not be scored; {index} tells why", UNSCORED)

@@ -6,9 +6,12 @@ FFmpeg would take a file's name for an address, and open whatever a playlist nam
 themselves.
 """
 
+import contextlib
+import math
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +43,9 @@ SAME_RATE = 0.01  # how far a rate may be from the one that the frames' times gi
 SLOWEST, FASTEST = 0.01, 1000.0  # rates that are believed, frames a second
 LATE = 3  # frames
 EARLIER_SOUND = 0.1  # seconds
+# containers whose index leads to a moment; elsewhere what a seek finds has other times, or none
+SOUGHT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+NEAR = 10.0  # seconds that are decoded to get to a moment; what lies further off is sought
 LONGEST_GAP = 24 * 3600.0  # seconds; a longer one is a clock that began anew
 
 
@@ -161,6 +167,52 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     yield picked + [end] * (count - len(picked))
 
 
+def pictures(path: Path, moments: Sequence[tuple[int, float]]) -> Iterator[np.ndarray | None]:
+    """Single frames, uint8 [H, W, 3], each of the ascending moments being a frame's number and a
+    second within it; None for one that cannot be decoded.
+    """
+    told = 0
+    with contextlib.suppress(FFmpegError, UnreadableVideo), _open(path) as container:
+        sought = container.format.name in SOUGHT
+        for frame in (_sought if sought else _counted)(container, moments):
+            told += 1
+            yield None if frame is None else _upright(frame)
+    yield from [None] * (len(moments) - told)
+
+
+def _counted(
+    container: av.container.InputContainer, moments: Sequence[tuple[int, float]]
+) -> Iterator[av.VideoFrame | None]:
+    """The frames of these numbers, in one pass."""
+    frames = enumerate(frame for _, frame in _decoded(container))
+    position, frame = -1, None
+    for number, _ in moments:
+        while position < number:
+            position, frame = next(frames, (sys.maxsize, None))
+        yield frame if position == number else None
+
+
+def _sought(
+    container: av.container.InputContainer, moments: Sequence[tuple[int, float]]
+) -> Iterator[av.VideoFrame | None]:
+    """The frames that a player shows at these seconds, decoded from the key frame before: a small
+    part of a long file.
+    """
+    stream = _moving(container)
+    frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
+    shown = ahead = None
+    for _, second in moments:
+        if ahead is None or second - ahead[0] > NEAR:
+            place = math.floor((second + _origin(container, stream)) / stream.time_base)
+            container.seek(place, stream=stream)
+            decoded = _decoded(container)
+            frames = ((t, f) for t, f in decoded if f is not None and not math.isnan(t))
+            shown, ahead = None, next(frames, None)
+        while ahead is not None and ahead[0] <= second:
+            shown, ahead = ahead, next(frames, None)
+        yield shown and shown[1]
+
+
 def _upright(frame: av.VideoFrame) -> np.ndarray | None:
     """The picture as a player shows it: turned by the angle that phones write beside it; None
     where it cannot be converted.
@@ -224,22 +276,31 @@ def _frames(path: Path) -> Iterator[tuple[float, av.VideoFrame | None]]:
     begun = False
     try:
         with _open(path) as container:
-            stream = _moving(container)
-            base, origin = stream.time_base, _origin(container, stream)
-
-            def second(of: Any) -> float:
-                return float("nan") if of.pts is None or base is None else of.pts * base - origin
-
-            # with more threads what becomes of a damaged stream would depend on their race
-            stream.codec_context.thread_count = 1
-            for packet in container.demux(stream):
-                try:
-                    for frame in packet.decode():
-                        begun = True
-                        yield second(frame), frame
-                except FFmpegError:
-                    # Keeps the frames after a damaged one in their place.
-                    yield second(packet), None
+            for second, frame in _decoded(container):
+                begun = begun or frame is not None
+                yield second, frame
     except FFmpegError as error:
         if not begun:
             raise UnreadableVideo(f"not a readable video ({error.strerror})") from None
+
+
+def _decoded(
+    container: av.container.InputContainer,
+) -> Iterator[tuple[float, av.VideoFrame | None]]:
+    """The same from where the container stands."""
+    stream = _moving(container)
+    base, origin = stream.time_base, _origin(container, stream)
+
+    def second(of: Any) -> float:
+        return float("nan") if of.pts is None or base is None else of.pts * base - origin
+
+    if not stream.codec_context.is_open:
+        # with more threads what becomes of a damaged stream would depend on their race
+        stream.codec_context.thread_count = 1
+    for packet in container.demux(stream):
+        try:
+            for frame in packet.decode():
+                yield second(frame), frame
+        except FFmpegError:
+            # Keeps the frames after a damaged one in their place.
+            yield second(packet), None

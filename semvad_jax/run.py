@@ -31,6 +31,7 @@ from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
 from semvad_jax.detection import index
+from semvad_jax.detection.pictures import Frames
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
@@ -363,13 +364,14 @@ def detect(
     files: Mapping[str, Path],
     unreadable: Mapping[str, str],
     threshold: float | None,
+    frames: Frames | None = None,
 ) -> bool:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/ scores.csv,
     events.json and report.html, and OUT's index; returns whether every video was scored.
 
     `files` are those of the store's videos that are at hand, by name; `unreadable` videos are not
-    in it, for these reasons; `threshold` is used in place of the run's own. Raises BadInput where
-    the store has other producers than the run's.
+    in it, for these reasons; `threshold` is used in place of the run's own; `frames` decodes the
+    files. Raises BadInput where the store has other producers than the run's.
     """
     cfg, frozen, meta = checkpoint.read(run)
     features = open_store(data)
@@ -378,7 +380,7 @@ def detect(
     checkpoint.check(run, checkpoint.THRESHOLDS)
     weights, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, threshold)
-    rows = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable)
+    rows = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable, frames)
     for row in rows:
         if row.folder is None:
             print(f"not scored: {row.video}: {row.reason}", file=sys.stderr)

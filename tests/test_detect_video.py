@@ -94,7 +94,7 @@ def test_a_video_is_scored_as_in_the_store_that_the_run_knows(place, of_store, t
     # named as nobody should, elsewhere, in an ending of its own
     mine = tmp_path / 'my "Vidéo", 1 <b>#%.MOV'
     shutil.copy(place / "data" / "videos" / "v7.mp4", mine)
-    detect(place, mine, tmp_path / "out")
+    detect(place, mine, tmp_path / "out", "--threshold", "0.01")
     folder = tmp_path / "out" / mine.stem
     assert {p.name for p in folder.iterdir()} == {"scores.csv", "events.json", "report.html"}
     mine, known = rows_of(folder), rows_of(of_store / "v7")
@@ -105,6 +105,9 @@ def test_a_video_is_scored_as_in_the_store_that_the_run_knows(place, of_store, t
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert 'src="../../my%20%22Vid%C3%A9o%22%2C%201%20%3Cb%3E%23%25.MOV"' in page
     assert "It is not known where anomalies really are" in page
+    found = events_of(folder)["events"]
+    assert found and page.count('src="data:image/jpeg;base64,') == 3 * len(found)
+    assert 'src="data:image/jpeg;base64,' in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_events_are_those_of_scores_csv(place, of_store):
@@ -144,7 +147,8 @@ def test_truth_is_on_the_page_where_the_store_or_the_list_has_it(place, of_store
         known, normal = ((out / v / "report.html").read_text() for v in ("v7", "v6"))
         assert "Riot 0:00.4 – 0:01.8." in known
         assert "a normal video, without an anomaly." in normal
-    assert "<video" not in (of_store / "v7" / "report.html").read_text()
+    page = (of_store / "v7" / "report.html").read_text()
+    assert "<video" not in page and "image/jpeg" not in page
     assert "data/videos/v7.mp4" in (tmp_path / "v7" / "report.html").read_text()
     assert len(list(tmp_path.glob("*/report.html"))) == 8
 

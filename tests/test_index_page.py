@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from semvad_jax.detection import index
-from semvad_jax.detection.events import events
+from semvad_jax.detection import index, pictures
+from semvad_jax.detection.events import Rule, events
 from tests import test_video_page
 from tests.support.pages import accessible
 from tests.test_events import timeline
@@ -17,7 +17,10 @@ HOSTILE = "</script><b>\"'&x.mp4"
 
 def row(video, mean, probabilities=None):
     line = timeline(mean, probabilities or [RIOT] * len(mean), video=video)
-    return index.scored(f"{video} #1" if video == "b2" else video, line, events(line, 0.5))
+    found = events(line, Rule(0.5, 0.5))
+    # a picture says of which snippet it is
+    shown = pictures.of_events(line, found, lambda _, at: [bytes([n // 16]) for n, _ in at])
+    return index.scored(f"{video} #1" if video == "b2" else video, line, found, shown)
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def rows():
     return [
         row("b10", [0.2, 0.1, 0.3]),
         row("b2", [0.9, 0.1, 0.6]),
-        row("a", [0.7]),
+        row("a", [0.7], [NORMAL]),
         index.failed(HOSTILE, "not a <readable> video"),
     ]
 
@@ -53,10 +56,11 @@ def test_the_index_as_data(rows, tmp_path):
     assert told["videos"][3]["folder"] is told["videos"][3]["highest_score"] is None
 
 
-def test_the_class_is_that_of_the_event_with_the_highest_score():
-    arson = [0.1, 0.1, 0.8]
-    assert row("v", [0.6, 0.1, 0.9], [RIOT, NORMAL, arson]).class_ == "Arson"
-    assert row("v", [0.9, 0.1, 0.6], [RIOT, NORMAL, arson]).class_ == "Riot"
+def test_class_and_picture_are_those_of_the_event_with_the_highest_score():
+    for mean, label, snippet in (([0.6, 0.1, 0.9], "Arson", 2), ([0.9, 0.1, 0.6], "Riot", 0)):
+        told = row("v", mean, [RIOT, NORMAL, [0.1, 0.1, 0.8]])
+        assert told.class_ == label and told.picture == pictures._address(bytes([snippet]))
+    assert row("v", [0.1]).picture is None
 
 
 def test_the_index_is_sorted_by_mouse_and_by_keyboard(opened, rows, tmp_path):
@@ -65,7 +69,7 @@ def test_the_index_is_sorted_by_mouse_and_by_keyboard(opened, rows, tmp_path):
     assert "2 of them have an event" in page.inner_text("header")
     assert cells(page, 1) == ["b2", "a", "b10"]  # the highest score first
     assert cells(page, 4) == ["0.900", "0.700", "0.300"]
-    assert cells(page, 5) == ["Riot", "Riot", "no event"]
+    assert cells(page, 5) == ["Riot", "unusual, no class", "no event"]
     assert cells(page, 2) == ["0:01.7", "0:00.4", "0:01.7"]
     video = page.get_by_role("columnheader", name="video").first
     video.get_by_role("button").click()
@@ -77,6 +81,7 @@ def test_the_index_is_sorted_by_mouse_and_by_keyboard(opened, rows, tmp_path):
     page.keyboard.press("Space")
     assert cells(page, 2)[2] == "0:00.4" and video.get_attribute("aria-sort") == "none"
     assert page.get_by_role("link", name="b2").get_attribute("href") == "b2%20%231/report.html"
+    assert page.locator("tbody img").count() == 2  # b10 has no event
 
 
 @pytest.mark.parametrize("width", [1280, 375])
@@ -96,4 +101,4 @@ def test_an_index_without_a_video(opened, rows, tmp_path):
     index.write_index(tmp_path, "runs/x", rows[3:])
     page = opened(tmp_path / "index.html")
     accessible(page)
-    assert "None could be scored." in page.inner_text("header")
+    assert "None could be scored by runs/x." in page.inner_text("header")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semvad_jax.detection import detect
+from semvad_jax.detection import detect, pictures
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Origin, Rule, Threshold, events
 from tests.support.pages import until
@@ -61,10 +61,11 @@ def scored(n=5, classes=3, captions=None, **more):
     return timeline(mean, p, captions or [f"caption {t}" for t in range(n)], **given | more)
 
 
-def write(folder, line, video=None, by=BY):
+def write(folder, line, video=None, by=BY, frames=lambda video, moments: [None] * len(moments)):
     folder.mkdir(exist_ok=True)
     address = None if video is None else video_page.address(video, folder)
-    html = video_page.render(line, events(line, by.threshold.rule), by, address)
+    found = events(line, by.threshold.rule)
+    html = video_page.render(line, found, by, address, pictures.of_events(line, found, frames))
     (folder / "report.html").write_text(html, encoding="utf-8")
     detect._write_scores(folder / "scores.csv", line)
     return folder / "report.html"

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from semvad_jax import seeds
 from semvad_jax.config import Config
-from semvad_jax.detection import events, index
+from semvad_jax.detection import events, index, pictures
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, KeptThresholds, Origin
 from semvad_jax.detection.timeline import DECIMALS, Timeline, written
@@ -140,6 +140,7 @@ def detect(
     out: Path,
     files: Mapping[str, Path],
     unreadable: Mapping[str, str],
+    frames: pictures.Frames | None = None,
 ) -> list[index.Row]:
     """Writes OUT/<video>/ scores.csv, events.json and report.html for every readable video of the
     store, and the index of OUT, which tells of the others why they have none.
@@ -147,8 +148,9 @@ def detect(
     `weights` are stacked over seeds. Mean and sample SD are over seeds (no SD for one); the class
     of a snippet is the one with the largest mean probability. `files` are those of the store's
     videos that are at hand, by the video's name; `unreadable` are videos that did not come into the
-    store, with the reasons. Raises BadInput where the features do not fit the model, and where OUT
-    is a run or a store.
+    store, with the reasons. `frames` decodes the videos; without it files and pictures are those
+    that lie beside the store. Raises BadInput where the features do not fit the model, and where
+    OUT is a run or a store.
     """
     check_store(cfg, store)
     for name in ("config.json", "store.json"):
@@ -161,6 +163,8 @@ def detect(
     failed |= unreadable
     names = folder_names([store.videos[i].video for i in videos])
     scores = seeds.score_videos(cfg, frozen, weights, store, videos) if videos else []
+    if frames is None:
+        files, frames = pictures.beside(store, names)
     rows = []
     for position, i in enumerate(videos):
         anomaly = np.stack([s.head(origin.head)[position] for s in scores]).astype(np.float64)
@@ -173,8 +177,9 @@ def detect(
         write(folder / "events.json", _events_json(timeline, above, origin))
         file = files.get(timeline.video)
         address = video_page.address(file, folder) if file else None
-        write(folder / "report.html", video_page.render(timeline, above, origin, address))
-        rows.append(index.scored(folder.name, timeline, above))
+        shown = pictures.of_events(timeline, above, frames)
+        write(folder / "report.html", video_page.render(timeline, above, origin, address, shown))
+        rows.append(index.scored(folder.name, timeline, above, shown))
     rows += [index.failed(video, reason) for video, reason in failed.items()]
     index.write_index(out, origin.run, rows, origin)
     return rows

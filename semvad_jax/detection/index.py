@@ -4,9 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from semvad_jax.detection.events import Event, Origin
+from semvad_jax.detection.pictures import Picture
 from semvad_jax.detection.timeline import Timeline
 from semvad_jax.files import write
 from semvad_jax.templates import script, template
@@ -16,8 +20,8 @@ from semvad_jax.templates import script, template
 class Row:
     """A video in the index: its `folder` in OUT where it was scored, else the `reason` why not.
 
-    `class_` is that of the event with the highest score; None without an event, and where that
-    event has no class.
+    `name`, `class_` and `picture` are those of the event with the highest score; None without an
+    event, the last two also where it has none.
     """
 
     video: str
@@ -27,7 +31,9 @@ class Row:
     length_seconds: float | None = None
     events: int | None = None
     highest_score: float | None = None
+    name: str | None = None  # what people are shown
     class_: str | None = None
+    picture: str | None = None  # a data: address
 
     @property
     def address(self) -> str:
@@ -35,9 +41,20 @@ class Row:
         return f"{quote(self.folder or '')}/report.html"
 
 
-def scored(folder: str, timeline: Timeline, events: Sequence[Event]) -> Row:
-    """The row of a video whose files lie in OUT/`folder`."""
-    highest = highest_event(timeline, events)
+def scored(
+    folder: str,
+    timeline: Timeline,
+    events: Sequence[Event],
+    pictures: Sequence[tuple[Picture, ...]],
+) -> Row:
+    """The row of a video whose files lie in OUT/`folder`; `pictures` are those of each event."""
+    peaks = [timeline.mean[event.start_snippet : event.end_snippet].max() for event in events]
+    name = label = picture = None
+    if peaks:
+        highest = int(np.argmax(peaks))
+        name, label = events[highest].name, events[highest].label
+        middle = (shown.address for shown in pictures[highest] if shown.when == "middle")
+        picture = next(middle, None)
     return Row(
         timeline.video,
         folder,
@@ -45,7 +62,9 @@ def scored(folder: str, timeline: Timeline, events: Sequence[Event]) -> Row:
         length_seconds=timeline.seconds[-1],
         events=len(events),
         highest_score=float(timeline.mean.max()),
-        class_=None if highest is None else highest.label,
+        name=name,
+        class_=label,
+        picture=picture,
     )
 
 
@@ -54,27 +73,20 @@ def failed(video: str, reason: str) -> Row:
     return Row(video, None, "failed", reason)
 
 
-def highest_event(timeline: Timeline, events: Sequence[Event]) -> Event | None:
-    """The event that has the highest score of any; None without one."""
-    return max(
-        events,
-        key=lambda event: timeline.mean[event.start_snippet : event.end_snippet].max(),
-        default=None,
-    )
-
-
 def write_index(out: Path, run: str, rows: Sequence[Row], origin: Origin | None = None) -> None:
     """Writes OUT/index.json, its videos as `rows` has them, and OUT/index.html, the highest score
     first; `origin` is known where a video was scored.
     """
     out.mkdir(parents=True, exist_ok=True)
-    videos = [
-        {"class" if name == "class_" else name: value for name, value in asdict(row).items()}
-        for row in rows
-    ]
-    index = json.dumps({"run": run, "videos": videos}, ensure_ascii=False, indent=1)
+    index = json.dumps({"run": run, "videos": list(map(_told, rows))}, ensure_ascii=False, indent=1)
     write(out / "index.json", index + "\n")
     write(out / "index.html", render(run, rows, origin))
+
+
+def _told(row: Row) -> dict[str, Any]:
+    shown = ("name", "picture")
+    told = {name: value for name, value in asdict(row).items() if name not in shown}
+    return {"class" if name == "class_" else name: value for name, value in told.items()}
 
 
 def render(run: str, rows: Sequence[Row], origin: Origin | None) -> str:

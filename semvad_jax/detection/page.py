@@ -17,6 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from semvad_jax.detection.events import Event, Origin
+from semvad_jax.detection.pictures import Picture
 from semvad_jax.detection.timeline import Timeline, distinct
 from semvad_jax.templates import COLOURS, clock, script, template
 
@@ -44,14 +45,23 @@ def address(video: Path, folder: Path) -> str:
     return quote(os.fsencode(os.path.relpath(video, folder)))
 
 
-def render(timeline: Timeline, events: Sequence[Event], origin: Origin, address: str | None) -> str:
-    """The page as HTML; `address` is the video's, None where the video is not at hand."""
+def render(
+    timeline: Timeline,
+    events: Sequence[Event],
+    origin: Origin,
+    address: str | None,
+    pictures: Sequence[tuple[Picture, ...]],
+) -> str:
+    """The page as HTML; `address` is the video's, None where the video is not at hand, and
+    `pictures` are those of each event.
+    """
     looks = _looks(timeline, events)
     return template("video.html").render(
         timeline=timeline,
         events=events,
         origin=origin,
         address=address,
+        pictures=pictures,
         looks=looks,
         drawing=_drawing(timeline, origin.threshold.value),
         spans_of_looks=_spans(timeline, looks),

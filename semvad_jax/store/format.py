@@ -24,6 +24,7 @@ SCHEMA = 1
 DAMAGED = (ValueError, EOFError, TokenError, SyntaxError, TypeError, OverflowError)
 ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
+BESIDE = "videos"  # a folder for what people are shown, see detection/pictures.py; no part of it
 SNIPPET_FRAMES = 16
 BLOCK = 1 << 22  # elements looked at in one go
 LONGEST_NAME = 200  # bytes

@@ -14,6 +14,7 @@ machine's name, so equal input gives equal bytes.
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -43,6 +44,7 @@ from semvad_jax.files import (
 from semvad_jax.store import verified
 from semvad_jax.store.format import (
     ARRAYS,
+    BESIDE,
     FILES,
     SCHEMA,
     Caption,
@@ -172,10 +174,11 @@ class Writer:
             writer.add(video, visual, caption_embedding, texts)
             writer.finish({"class_caption": ..., "class_name": ...}, class_words)
 
-    `producers` may be added to until then. An earlier store at `path` stays as long; leaving the
-    block by an error removes what was written. Raises BadInput where `path` holds something else
-    than a store, where another process writes there, where an entry breaks a rule of the format,
-    and where the disk is full. Where `path` is a link, what it points to is replaced.
+    `producers` may be added to until then. An earlier store at `path` stays as long, and what lies
+    in its BESIDE longer; leaving the block by an error removes what was written. Raises BadInput
+    where `path` holds something else than a store, where another process writes there, where an
+    entry breaks a rule of the format, and where the disk is full. Where `path` is a link, what it
+    points to is replaced.
     """
 
     def __init__(
@@ -268,6 +271,7 @@ class Writer:
                 "sha256": {name: sha256(self._partial / name) for name in FILES},
             }
             (self._partial / "store.json").write_bytes(json_text(self._head | tail))
+            _keep(self._target / BESIDE, self._partial / BESIDE)
             put(self._partial, self._target)
         return self.path
 
@@ -300,6 +304,21 @@ class Writer:
             raise BadInput(
                 f"The disk of {self.path} is full; free some space, then repeat."
             ) from error
+
+
+def _keep(earlier: Path, now: Path) -> None:
+    """Puts what is in the folder `earlier`, if it is there, into `now` too, on the same disk."""
+    if earlier.is_symlink():
+        now.symlink_to(os.readlink(earlier))
+    elif earlier.is_dir():
+        shutil.copytree(earlier, now, symlinks=True, copy_function=_linked)
+
+
+def _linked(file: str, link: str) -> None:
+    try:
+        os.link(file, link, follow_symlinks=False)
+    except OSError:  # a disk that knows no second name for a file
+        shutil.copy2(file, link)
 
 
 def require_free(path: Path) -> None:
