@@ -3,6 +3,7 @@
 python main.py --config NAME|PATH --vmap-seeds N     train N seeds in one program, write RUN
 python main.py --restore RUN --eval [--data STORE [--class-map FILE] [--other-captioner]]
                                                      judge RUN's checkpoint again
+python main.py --restore RUN --eval --lookahead K …  judge it as a camera would be scored
 python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from semvad_jax import config
 from semvad_jax.files import BadInput, cache_folder, locked, printable
@@ -129,6 +130,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="--eval --data STORE: its captions are by another model, in place of the run's own",
     )
+    add(
+        "--lookahead",
+        metavar="K|all",
+        nargs="+",
+        type=_lookahead,
+        help="--eval: in real time, each snippet scored when K more have come; all: plain --eval",
+    )
     add("--verify", action="store_true", help="read every store whole, also those read before")
     add("--scorer", metavar="NAME", help="judge STORE/scores_NAME.npy, of --data STORE")
     add("--compare", metavar=("RUN_A", "RUN_B"), type=Path, nargs=2, help="compare two runs")
@@ -172,6 +180,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--folds K is for a study by cross-validation, such as preset; 2 or more")
     if args.other_captioner and not (args.restore and args.eval and args.data):
         parser.error("--other-captioner needs --restore RUN --eval --data STORE")
+    if args.lookahead and (not (args.restore and args.eval) or args.data):
+        parser.error("--lookahead needs --restore RUN --eval, and is judged on RUN's own store")
     if args.threshold is not None and not args.detect:
         parser.error("--threshold is for --detect")
     if args.weights and not (args.detect or args.study):
@@ -198,6 +208,12 @@ def _score(text: str) -> float:
     if not 0 <= (score := float(text)) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no score; scores are from 0 to 1")
     return score
+
+
+def _lookahead(text: str) -> int | Literal["all"]:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of snippets; give 0, 1, … or all")
+    return "all" if text == "all" else int(text)
 
 
 def _chunk(text: str) -> int | str:
@@ -255,6 +271,9 @@ def use(args: argparse.Namespace) -> None:
     from semvad_jax import run
     from semvad_jax.store.locate import is_store
 
+    if args.lookahead:
+        run.evaluate_in_real_time(args.restore, args.lookahead)
+        return
     if args.eval:
         run.evaluate(args.restore, args.data, args.class_map, args.other_captioner)
         if args.other_captioner:

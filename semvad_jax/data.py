@@ -5,7 +5,7 @@ key.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,14 @@ from semvad_jax.types import Batch, Frozen, TrainData, Windows
 ORDER, LOSS, SHUFFLE = 0, 1, 2  # what a data key is folded with for each of its uses
 RELEASE = 64  # videos after which the memory of what was read is given back
 SHORTEST = 16  # slots of a window that holds a whole video
+
+
+class Piece(NamedTuple):
+    """Consecutive snippets of one crop of a video."""
+
+    video: int
+    crop: int
+    snippets: range
 
 
 def split(cfg: Config, store: Store) -> tuple[list[int], list[int], list[int]]:
@@ -302,7 +310,10 @@ def windows(cfg: Config, store: Store, videos: Sequence[tuple[int, int]]) -> tup
     """The (video, crop) pairs, each cut into ⌈n/T⌉ windows of T = `slots_of` snippets, zero padded;
     a group for each T, the shortest first.
     """
-    return tuple(_group(cfg, store, pieces, steps) for steps, pieces in _pieces(cfg, store, videos))
+    return tuple(
+        cut(store, pieces, steps, _batches(cfg, len(pieces), steps)[1])
+        for steps, pieces in _pieces(cfg, store, videos)
+    )
 
 
 def window_shapes(
@@ -320,13 +331,15 @@ def window_shapes(
 
 def _pieces(
     cfg: Config, store: Store, videos: Sequence[tuple[int, int]]
-) -> list[tuple[int, list[tuple[int, int, int]]]]:
-    """T, and the (video, crop, first snippet) of each window of that T; the shortest T first."""
-    by_slots: dict[int, list[tuple[int, int, int]]] = {}
+) -> list[tuple[int, list[Piece]]]:
+    """T, and each window of that T; the shortest T first."""
+    by_slots: dict[int, list[Piece]] = {}
     for i, crop in videos:
-        steps = slots_of(cfg, store.videos[i].snippets)
-        starts = range(0, store.videos[i].snippets, steps)
-        by_slots.setdefault(steps, []).extend((i, crop, start) for start in starts)
+        n = store.videos[i].snippets
+        steps = slots_of(cfg, n)
+        starts = range(0, n, steps)
+        pieces = (Piece(i, crop, range(start, min(start + steps, n))) for start in starts)
+        by_slots.setdefault(steps, []).extend(pieces)
     return sorted(by_slots.items())
 
 
@@ -336,19 +349,29 @@ def _batches(cfg: Config, pieces: int, steps: int) -> tuple[int, int]:
     return -(-pieces // size), size
 
 
-def _group(
-    cfg: Config, store: Store, pieces: Sequence[tuple[int, int, int]], steps: int
-) -> Windows:
-    count, size = _batches(cfg, len(pieces), steps)  # windows of length 0 fill the last batch
+def cut(store: Store, pieces: Sequence[Piece], steps: int, size: int) -> Windows:
+    """The pieces as windows of `steps` slots, zero padded, in batches of `size`; windows of length
+    0 fill the last batch.
+    """
+    count = -(-len(pieces) // size)
     visual = aligned((count * size, steps, store.feature_dim))
     captions = aligned((count * size, steps, store.caption_dim))
     length = np.zeros(count * size, np.int32)
-    for row, (i, crop, start) in enumerate(pieces):
-        v = store.visual_rows(i, crop)[start : start + steps]
+    for row, (i, crop, snippets) in enumerate(pieces):
+        v = store.visual_rows(i, crop)[snippets.start : snippets.stop]
         visual[row, : len(v)] = v
-        captions[row, : len(v)] = store.caption_rows(i)[start : start + steps]
+        captions[row, : len(v)] = store.caption_rows(i)[snippets.start : snippets.stop]
         length[row] = len(v)
         if row % RELEASE == 0:
             store.release()
     of_batches = (x.reshape(count, size, *x.shape[1:]) for x in (visual, captions, length))
     return Windows(*of_batches)
+
+
+def window_of(length: int, snippets: int, snippet: int, lookahead: int) -> range:
+    """The snippets that one is scored within in real time: the last `length` that are there once
+    `lookahead` more have come after it. At the beginning there are fewer, and a video of so many
+    `snippets` ends with its last.
+    """
+    stop = min(snippet + lookahead + 1, snippets)
+    return range(max(stop - length, 0), stop)

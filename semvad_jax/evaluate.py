@@ -1,17 +1,25 @@
 """From parameters to metrics: snippet scores on the device for ONE seed, metrics on the host."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from semvad_jax.config import Config
-from semvad_jax.data import left_out, readable, slots_of, split, window_shapes, windows
+from semvad_jax.data import (
+    left_out,
+    readable,
+    slots_of,
+    split,
+    window_of,
+    window_shapes,
+    windows,
+)
 from semvad_jax.files import BadInput
 from semvad_jax.metrics import (
     MetricName,
@@ -136,20 +144,101 @@ def unpack(
     cfg: Config, store: Store, videos: Sequence[int], groups: Sequence[SlotScores]
 ) -> Scores:
     """One seed's windows put together again as one row a snippet: the mean over a video's crops,
-    then what the model's own program does to a video's scores (`finish`), and the mean over
-    neighbours where `eval.smooth` asks for it.
+    `finished`.
     """
     binary = _join(cfg, store, videos, [group.binary for group in groups])
+    of_classes = [group.classes for group in groups if group.classes is not None]
+    return finished(cfg, binary, _join(cfg, store, videos, of_classes) if of_classes else None)
+
+
+def finished(cfg: Config, binary: list[np.ndarray], classes: list[np.ndarray] | None) -> Scores:
+    """Some videos' scores after what the model's own program does to them (`finish`), and the mean
+    over neighbours where `eval.smooth` asks for it.
+    """
     finish = getattr(model(cfg), "finish", None)
     if finish is not None:
         binary = [finish(cfg, rows) for rows in binary]
-    of_classes = [group.classes for group in groups if group.classes is not None]
-    classes = _join(cfg, store, videos, of_classes) if of_classes else None
-    return Scores(_smooth(cfg, binary), None if classes is None else _smooth(cfg, classes))
+
+    def smooth(videos: list[np.ndarray]) -> list[np.ndarray]:
+        return [smoothed(rows, cfg.eval.smooth) for rows in videos]
+
+    return Scores(smooth(binary), None if classes is None else smooth(classes))
 
 
-def _smooth(cfg: Config, videos: list[np.ndarray]) -> list[np.ndarray]:
-    return [smoothed(rows, cfg.eval.smooth) for rows in videos]
+def of_windows(cfg: Config, crops: Sequence[SlotScores], length: Int[np.ndarray, "N B"]) -> Scores:
+    """One seed's scores of windows that count as a video each: all that is known of one when the
+    window ends. `crops` are the windows of each crop; those of length 0 are left out.
+    """
+
+    def videos(of_crops: Sequence[Array | np.ndarray]) -> list[np.ndarray]:
+        parts = np.stack([np.asarray(part) for part in of_crops])
+        rows = parts.mean(axis=0, dtype=parts.dtype).reshape(-1, *parts.shape[3:])
+        return [row[:n] for row, n in zip(rows, length.ravel(), strict=True) if n]
+
+    of_classes = [crop.classes for crop in crops if crop.classes is not None]
+    binary = videos([crop.binary for crop in crops])
+    return finished(cfg, binary, videos(of_classes) if of_classes else None)
+
+
+class Moment(NamedTuple):
+    """A window of a video that ends when its last snippet has come, and what is scored then."""
+
+    video: int
+    place: int  # of the video, among those that are scored
+    window: range
+    scored: tuple[tuple[int, int], ...]  # (lookahead, snippet)
+
+
+def moments(
+    cfg: Config, store: Store, videos: Sequence[int], lookaheads: Sequence[int]
+) -> list[Moment]:
+    """The windows of T = `model.length` snippets that score every snippet of some videos at every
+    lookahead, video after video, in the order of their ends; snippets keep their order too.
+
+    A stream has no end, so models that are tested on whole videos (`eval.whole`) see T snippets as
+    others do. Raises BadInput for a lookahead at which a snippet is in its window no more.
+    """
+    length, found = cfg.model.length, []
+    for place, i in enumerate(videos):
+        n = store.videos[i].snippets
+        of_video: dict[range, list[tuple[int, int]]] = {}
+        for lookahead in lookaheads:
+            if lookahead >= length < n:
+                raise BadInput(
+                    f"a lookahead of {lookahead} leaves a snippet outside the {length} that are "
+                    f"scored at once (model.length); give at most {length - 1}, or all"
+                )
+            for snippet in range(n):
+                window = window_of(length, n, snippet, lookahead)
+                of_video.setdefault(window, []).append((lookahead, snippet))
+        windows = sorted(of_video, key=lambda window: window.stop)
+        found += [Moment(i, place, window, tuple(of_video[window])) for window in windows]
+    return found
+
+
+def unscored(
+    like: Scores, store: Store, videos: Sequence[int], lookaheads: Sequence[int]
+) -> dict[int, Scores]:
+    """Room for one seed's scores of some videos at every lookahead, by the heads of others."""
+    counts = [store.videos[i].snippets for i in videos]
+
+    def room(rows: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.empty((n, *rows[0].shape[1:]), rows[0].dtype) for n in counts]
+
+    return {
+        lookahead: Scores(room(like.binary), None if like.classes is None else room(like.classes))
+        for lookahead in lookaheads
+    }
+
+
+def keep(into: Mapping[int, Scores], scores: Scores, moments: Sequence[Moment]) -> None:
+    """Puts what one seed's windows score at some moments to its place."""
+    for number, (_, place, window, scored) in enumerate(moments):
+        for lookahead, snippet in scored:
+            slot, found = snippet - window.start, into[lookahead]
+            found.binary[place][snippet] = scores.binary[number][slot]
+            if found.classes is not None and scores.classes is not None:
+                found.classes[place][snippet] = scores.classes[number][slot]
 
 
 def _join(

@@ -3,7 +3,8 @@
 RUN/config.json    the resolved settings
 RUN/checkpoint/    see checkpoint.py
 RUN/metrics.jsonl  one line per evaluation and seed
-RUN/summary.json   the final metrics; RUN/eval.json: those of the last --eval
+RUN/summary.json   the final metrics; RUN/eval.json: those of the last --eval;
+                   RUN/eval-lookahead-K.json: those of --eval --lookahead K
 RUN/report.html    the page; RUN/plots/: its drawings
 
 Where the run has normal val videos, RUN/checkpoint/thresholds.json: from which score on a snippet
@@ -35,7 +36,7 @@ from semvad_jax.detection.pictures import Frames
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
-from semvad_jax.report import findings, transfer
+from semvad_jax.report import findings, real_time, transfer
 from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
 from semvad_jax.report.tables import plain_console
@@ -319,6 +320,16 @@ def _evaluate(run: Path, data: str | None, class_map: Path | None, other_caption
     counts = program.videos.counts()
     behind = counts.sentence() if data is None else counts.judged()
     _tell(plain_console(), program, summary, _val_head(program, scores), behind)
+
+
+def evaluate_in_real_time(run: Path, lookaheads: Sequence[real_time.Lookahead]) -> None:
+    """Judges RUN's last weights on its own store with so many snippets of lookahead; see
+    report/real_time.py. Raises BadInput where the store is not the one that RUN was trained on.
+    """
+    with locked(run):
+        cfg, frozen, meta = checkpoint.read(run)
+        features = own_store(run, cfg, meta)
+        real_time.evaluate(run, cfg, frozen, meta, features, lookaheads, _device())
 
 
 def restore(

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from itertools import groupby
 from typing import Literal
 
 import jax
@@ -542,12 +543,58 @@ def _placed(shapes: PyTree, sharding: jax.sharding.Sharding | None) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
 
 
+_scored_by_all = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
+
+
 def score_videos(
     cfg: Config, frozen: Frozen, weights: Weights, store: Store, videos: Sequence[int]
 ) -> list[evaluate.Scores]:
     """Each seed's scores of any videos of a store, from weights stacked over seeds."""
     listed = evaluate.Videos(cfg, store, list(videos), [])
-    over_seeds = jax.jit(jax.vmap(evaluate.score_windows, (None, None, None, 0)), static_argnums=0)
-    slots = jax.device_get(over_seeds(cfg, frozen, listed.windows(), weights))
-    count = jax.tree.leaves(weights)[0].shape[0]
-    return [listed.scores(select(slots, k)) for k in range(count)]
+    slots = jax.device_get(_scored_by_all(cfg, frozen, listed.windows(), weights))
+    return [listed.scores(select(slots, k)) for k in range(_count(weights))]
+
+
+def score_windows(
+    cfg: Config, frozen: Frozen, weights: Weights, crops: Sequence[Windows]
+) -> list[evaluate.Scores]:
+    """Each seed's scores of windows that count as a video each, from the same windows of each crop
+    (`evaluate.of_windows`). Windows of one shape are one compiled program.
+    """
+    slots = [jax.device_get(_scored_by_all(cfg, frozen, (crop,), weights)[0]) for crop in crops]
+    length = np.asarray(crops[0].length)
+    return [
+        evaluate.of_windows(cfg, [select(crop, k) for crop in slots], length)
+        for k in range(_count(weights))
+    ]
+
+
+def score_in_real_time(
+    cfg: Config,
+    frozen: Frozen,
+    weights: Weights,
+    store: Store,
+    videos: Sequence[int],
+    lookaheads: Sequence[int],
+) -> dict[int, list[evaluate.Scores]]:
+    """{lookahead: each seed's scores of some videos}, each snippet scored when so many more have
+    come (`evaluate.moments`). A batch of windows is in memory at a time.
+    """
+    found: list[dict[int, evaluate.Scores]] = []
+    size, steps = cfg.train.batch, cfg.model.length
+    moments = evaluate.moments(cfg, store, videos, lookaheads)
+    for crops, same in groupby(moments, lambda m: evaluate.crops_of(cfg, store, m.video)):
+        alike = list(same)
+        for batch in (alike[start : start + size] for start in range(0, len(alike), size)):
+            pieces = [[data.Piece(m.video, crop, m.window) for m in batch] for crop in crops]
+            windows = [data.cut(store, of_crop, steps, size) for of_crop in pieces]
+            of_seeds = score_windows(cfg, frozen, weights, windows)
+            found = found or [evaluate.unscored(s, store, videos, lookaheads) for s in of_seeds]
+            for into, scores in zip(found, of_seeds, strict=True):
+                evaluate.keep(into, scores, batch)
+    return {lookahead: [of_seed[lookahead] for of_seed in found] for lookahead in lookaheads}
+
+
+def _count(weights: Weights) -> int:
+    """The seeds that weights are stacked over."""
+    return jax.tree.leaves(weights)[0].shape[0]

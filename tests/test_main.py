@@ -15,6 +15,8 @@ import pytest
 import main
 from semvad_jax import run as runs
 from semvad_jax import seeds
+from semvad_jax.metrics import MetricName
+from semvad_jax.report import real_time
 from tests.support.command_line import refused
 from tests.support.stores import make_store
 
@@ -96,6 +98,29 @@ def test_eval_reproduces_the_summary_to_the_digit(trained):
     main.main(["--restore", str(trained), "--eval"])
     summary, again = (json.loads((trained / f).read_text()) for f in ("summary.json", "eval.json"))
     assert again["metrics"] == summary["metrics"]
+
+
+def test_eval_in_real_time_is_kept_for_each_lookahead(trained, capsys):
+    judge = ["--restore", trained, "--eval", "--lookahead"]
+    for lookaheads in (["7", "0"], ["all"]):
+        main.main([*map(str, judge), *lookaheads])
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = real_time.read(trained)
+    assert list(found) == [0, 7, "all"]
+    last = json.loads((trained / "summary.json").read_text())["metrics"]
+    for name, value in found["all"].metrics.items():
+        assert str(name).startswith("last/") and list(value.values) == last[str(name)]["values"]
+    auc = MetricName("last", "binary", "auc")
+    for lookahead in ("0", "7", "all"):
+        value = found[lookahead if lookahead == "all" else int(lookahead)].metrics[auc]
+        cells = [lookahead, "binary", f"{100 * value.mean:.2f}", "±", f"{100 * value.sd:.2f}"]
+        assert cells in [words[:5] for words in shown]
+    assert found[0].metrics[auc].values != found[7].metrics[auc].values
+    assert "give at most 7, or all" in refused(capsys, [*judge, "8"])
+    for more in (["soon"], ["1", "--data", "store"]):
+        with pytest.raises(SystemExit):
+            main.main([*map(str, judge), *more])
+        assert "--lookahead" in capsys.readouterr().err
 
 
 def test_detect_scores_every_video_from_the_run_alone(trained, place, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from semvad_jax import config
 from semvad_jax.files import BadInput, write
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
-from semvad_jax.report.summary import Summary, write_summary
+from semvad_jax.report.summary import Summary, read_summary, write_summary
 from semvad_jax.seeds import for_device
 from semvad_jax.statistics import variance_split
 from semvad_jax.studies import numbers, results
@@ -138,6 +139,28 @@ def test_a_runs_table(folder):
     )
     assert "| *test, optimistic* | binary | 90.00 ± 7.07 (95.00) |  |" in part
     assert "| binary | +4.00 | " in part
+
+
+def test_what_real_time_costs(folder, tmp_path):
+    assert "In real time" not in results.markdown(folder)
+    for name, lookaheads in (("demo", (16, 0, "all")), ("mine", (0, "all"))):
+        of_run = tmp_path / "runs" / name
+        summary = read_summary(of_run / "summary.json")
+        metrics = {
+            MetricName("last", "binary", metric): findings.spread([0.7, 0.8])
+            for metric in ("auc", "ap")
+        }
+        for lookahead in lookaheads:
+            shown = metrics if lookahead == 0 else {n: findings.spread([0.9] * 2) for n in metrics}
+            write_summary(
+                of_run / f"eval-lookahead-{lookahead}.json", replace(summary, metrics=shown)
+            )
+    text = results.markdown(folder)
+    part = text.partition("\n## In real time\n")[2]
+    assert "python main.py --restore runs/demo --eval --lookahead 0 16 all\n" in part
+    assert part.count("| run | head | weights | 0 | 16 | all |") == 2
+    assert "| runs/demo | binary | last step | 75.00 ± 7.07 | 90.00 ± 0.00 | 90.00 ± 0.00 |" in part
+    assert "| runs/mine | binary | last step | 75.00 ± 7.07 | – | 90.00 ± 0.00 |" in part
 
 
 def test_nothing_but_the_files_is_in_it(folder, tmp_path):

@@ -18,7 +18,7 @@ from semvad_jax import checkpoint, config, seeds
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
-from semvad_jax.report import findings
+from semvad_jax.report import findings, real_time
 from semvad_jax.report.summary import COLUMNS, NOTES, Summary, mean_and_sd, points, read_summary
 from semvad_jax.studies import captions, folds
 from semvad_jax.studies.numbers import Line, Measured, StudyFile, read_numbers
@@ -37,6 +37,11 @@ than ours: nothing follows from its distance to ours."""
 NO_TIMES = (
     "The stages' times belong to the machine that they were taken on: this study prints its own."
 )
+REAL_TIME = """\
+A camera's video is never over: here a snippet is scored when so many more snippets have come, its
+lookahead, within the last `model.length` of them; *all* is the plain evaluation, of whole videos.
+What real time costs is the distance of a row's figures to its last. Where a store's snippets are
+equal parts of a video a lookahead is a share of the video, and no time."""
 OF_A_STUDY = re.compile(r"-[0-9a-f]{12}$")  # how the name of a study's run ends
 STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
 
@@ -60,6 +65,7 @@ def markdown(folder: Path) -> str:
     if runs:
         parts.append("## Runs")
         parts += [part for run in runs for part in _run(run, folder)]
+        parts += _real_time(runs, folder)
     return "\n\n".join(parts) + "\n"
 
 
@@ -308,6 +314,31 @@ def _run(run: Path, folder: Path) -> Iterator[str]:
             + ["its 95 % interval"],
             [[h, f"{100 * o.mean:+.2f}", points(o.interval)] for h, o in optimism.items()],
         )
+
+
+def _real_time(runs: Sequence[Path], folder: Path) -> Iterator[str]:
+    """What runs are worth at each lookahead that they were judged at, a table a metric."""
+    judged = {run: found for run in runs if (found := real_time.read(run))}
+    if not judged:
+        return
+    yield "## In real time"
+    yield REAL_TIME
+    shown = {run: Path(_portable(str(folder))) / run.relative_to(folder) for run in judged}
+    call = "python main.py --restore {} --eval --lookahead {}"
+    yield _code("\n".join(call.format(shown[r], " ".join(map(str, judged[r]))) for r in judged))
+    lookaheads = real_time.in_order({k for found in judged.values() for k in found})
+    for metric in ("auc", "ap"):
+        rows = []
+        for run, found in judged.items():
+            rows_of = findings.rows_of(next(iter(found.values())).metrics)
+            for selection, head in (row for row in rows_of if row[1] != "max"):
+                name = MetricName(selection, head, metric)
+                cells = [
+                    mean_and_sd(found[k].metrics[name]) if k in found else "–" for k in lookaheads
+                ]
+                rows.append([str(shown[run]), head, _note(selection), *cells])
+        yield f"frame {metric.upper()} at a lookahead of … snippets"
+        yield _table(["run", "head", "weights", *map(str, lookaheads)], rows)
 
 
 def command(summary: Summary, cfg: Config, run: Path) -> str:
