@@ -70,6 +70,9 @@ class DataConfig:
     )
     val_seed: int = 0
     shuffle_labels: bool = False  # a control: train on permuted video labels, expect 0.5
+    # of the training features: on the device, or on the host, which copies each batch while the
+    # step before it runs. auto: on the host where a run does not fit the device otherwise
+    placement: Literal["auto", "device", "host"] = "auto"
     # the rest is filled from the store by `resolve`; 0 and () until then
     feature_dim: int = 0  # F
     caption_dim: int = 0  # Q

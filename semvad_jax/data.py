@@ -1,4 +1,4 @@
-"""From the store to arrays on the device: training rows, test windows, and each step's rows from a
+"""From the store to arrays on the device: training rows, test windows, and the rows of steps from a
 key.
 """
 
@@ -236,7 +236,7 @@ def steps_per_epoch(cfg: Config, data: TrainData) -> int:
     ragged.
     """
     if cfg.train.batching == "mixed":
-        return -(-data.visual.shape[0] // cfg.train.batch)
+        return -(-len(data.video) // cfg.train.batch)
     half, normal, abnormal = cfg.train.batch // 2, len(data.normal), len(data.abnormal)
     smaller = min(normal, abnormal)
     if smaller < half:
@@ -254,47 +254,63 @@ def run_steps(cfg: Config, store: Store) -> int:
     return cfg.train.epochs * steps_per_epoch(cfg, rows)
 
 
-def batch_rows(
-    cfg: Config, data: TrainData, key: Key[Array, ""], step: Int[Array, ""]
-) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """The rows of one step and their weights: the key and the step decide them, nothing else.
+class Rows(NamedTuple):
+    """The rows of a batch; of several batches with their number first."""
 
-    Balanced batches hold the normal rows first; a mixed epoch's last batch is filled with rows of
-    weight 0.
+    features: Int[Array | np.ndarray, "*I B"]  # whose snippets
+    labels: Int[Array | np.ndarray, "*I B"]  # whose labels: with `data.shuffle_labels`, of others
+    weight: Float[Array | np.ndarray, "*I B"]  # 0 for those that fill a mixed epoch's last batch
+
+
+def epoch_rows(
+    cfg: Config, data: TrainData, key: Key[Array, ""], epoch: Int[Array, ""]
+) -> tuple[Int[Array, "I B"], Float[Array, "I B"]]:
+    """The rows of all steps of an epoch and their weights: the key and the epoch decide them,
+    nothing else. Balanced batches hold the normal rows first.
     """
     steps, size = steps_per_epoch(cfg, data), cfg.train.batch
-    epoch, batch_of_epoch = step // steps, step % steps
     key = jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch)
     if cfg.train.batching == "balanced":
-        half = size // 2
-        first = batch_of_epoch * half
         halves = [
-            jax.lax.dynamic_slice(jax.random.permutation(k, rows), (first,), (half,))
+            jax.random.permutation(k, rows)[: steps * (size // 2)].reshape(steps, size // 2)
             for k, rows in zip(jax.random.split(key), (data.normal, data.abnormal), strict=True)
         ]
-        return jnp.concatenate(halves), jnp.ones(size)
-    count = data.visual.shape[0]
+        return jnp.concatenate(halves, axis=1), jnp.ones((steps, size))
+    count = len(data.video)
     order = jnp.pad(jax.random.permutation(key, count), (0, steps * size - count))
-    rows = jax.lax.dynamic_slice(order, (batch_of_epoch * size,), (size,))
-    return rows, (batch_of_epoch * size + jnp.arange(size) < count).astype(jnp.float32)
+    weight = jnp.arange(steps * size) < count
+    return order.reshape(steps, size), weight.astype(jnp.float32).reshape(steps, size)
 
 
-def gather(
-    cfg: Config,
-    data: TrainData,
-    key: Key[Array, ""],
-    rows: Int[Array, " B"],
-    weight: Float[Array, " B"],
-) -> Batch:
-    """The batch of the given rows; with `data.shuffle_labels`, of other rows under these rows'
-    labels.
+def batch_rows(
+    cfg: Config, data: TrainData, key: Key[Array, ""], start: Int[Array, ""], count: int
+) -> Rows:
+    """The rows of `count` steps from step `start` on, which may end in a later epoch; each epoch is
+    put in order once.
     """
-    labels = data.labels[data.video[rows]]
-    if cfg.data.shuffle_labels:
-        shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), data.visual.shape[0])
-        rows = shuffled[rows]
-    video = data.video[rows]
-    return Batch(data.visual[rows], data.captions[video], data.length[video], labels, weight)
+    steps, size = steps_per_epoch(cfg, data), cfg.train.batch
+    epochs = start // steps + jnp.arange(-(-(steps - 1 + count) // steps))
+    order = jax.vmap(lambda epoch: epoch_rows(cfg, data, key, epoch))(epochs)
+    rows, weight = (
+        jax.lax.dynamic_slice_in_dim(x.reshape(-1, size), start % steps, count) for x in order
+    )
+    if not cfg.data.shuffle_labels:
+        return Rows(rows, rows, weight)
+    shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), len(data.video))
+    return Rows(shuffled[rows], rows, weight)
+
+
+def taken(data: TrainData, rows: Rows) -> tuple[Any, ...]:
+    """The arrays of the `Batch` of the given rows; NumPy's where these are."""
+    video = data.video[rows.features]
+    labels = data.labels[data.video[rows.labels]]
+    features = data.visual[rows.features], data.captions[video]
+    return *features, data.length[video], labels, rows.weight
+
+
+def gather(data: TrainData, rows: Rows) -> Batch:
+    """The batch of the given rows."""
+    return Batch(*taken(data, rows))
 
 
 def slots_of(cfg: Config, snippets: int) -> int:

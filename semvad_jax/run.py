@@ -71,7 +71,8 @@ def identity(
         for section, fields in json.loads(config.to_json(read_back)).items()
     }
     del settings["data"]["store"]
-    settings["train"].pop("remat", None)  # a matter of memory alone
+    settings["train"].pop("remat", None)  # matters of memory alone
+    settings["data"].pop("placement", None)
     settings["model"].pop("prompts", None)  # data.prompts_sha256 says which they are
     parts = {
         "store": dict(store_sha256),
@@ -482,10 +483,12 @@ def _resumed(
     kept = _kept(before, frozen)
     if known.store_sha256 is not None:
         before = replace(before, data=replace(before.data, store=cfg.data.store))
-    for name in ("dtype", "remat"):
-        if getattr(cfg.train, name) == "auto":
-            value = getattr(before.train, name)
-            cfg = replace(cfg, train=replace(cfg.train, **{name: value}))
+    if cfg.train.dtype == "auto":
+        cfg = replace(cfg, train=replace(cfg.train, dtype=before.train.dtype))
+    if cfg.train.remat == "auto":
+        cfg = replace(cfg, train=replace(cfg.train, remat=before.train.remat))
+    if cfg.data.placement == "auto":
+        cfg = replace(cfg, data=replace(cfg.data, placement=before.data.placement))
     same_chunk = not isinstance(meta.chunk, int) or known.chunk == meta.chunk
     same_seeds = known.pairs == meta.pairs and same_chunk
     if before != cfg or not same_seeds:

@@ -29,7 +29,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import prepared
 from semvad_jax.store import Store
-from semvad_jax.types import Frozen, TrainData, TrainState, Weights, Windows
+from semvad_jax.types import Batch, Frozen, TrainData, TrainState, Weights, Windows
 
 FREE = 2 * 10**9  # bytes of what JAX may take of a device that a run leaves free
 
@@ -64,7 +64,7 @@ def even_widths(seeds: int) -> list[int]:
 class Memory:
     """Bytes that a run takes of each device while it trains."""
 
-    data: int  # features, windows and what is frozen
+    data: int  # windows, what is frozen, and the features, or two batches of them
     # of all chunks, or of one where the others rest on the host: parameters, the optimiser's
     # moments, the best weights
     states: int
@@ -191,7 +191,7 @@ class Program:
         put = _placed if target else jax.device_put
         if frozen is None:
             frozen = prepared(cfg, rows, data.frozen(store, cfg.model.prompts))
-        self.frozen, self.rows = put((frozen, rows), self.shared)
+        self.frozen, self.rows = put(frozen, self.shared), rows
         has = {"val": bool(self.videos.val), "test": bool(test)}
         self.selections = tuple(name for name, there in has.items() if there)
         self.windows = None
@@ -204,45 +204,71 @@ class Program:
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
         self._choose(seeds, chunk)
+        if not self.rows_on_host:
+            self.rows = put(rows, self.shared)
 
     def _choose(self, seeds: int, chunk: int | Literal["auto"] | None) -> None:
-        """Decides on `layout` and `cfg.train.remat`, in at most three compilations.
+        """Decides on `layout`, `rests`, `cfg.data.placement` and `cfg.train.remat`, in at most
+        three compilations.
 
-        Fewer seeds at a time come before rematerialised blocks: on an H100 one seed at a time took
-        1.07 times as long a step as ten at once, and rematerialised blocks 1.24 times.
+        What costs least time comes first: on an H100 one seed at a time took 1.07 times as long a
+        step as ten at once, and rematerialised blocks 1.24 times.
         """
-        asked, devices = self.cfg.train.remat, self.mesh.size
+        asked, placement, devices = self.cfg.train.remat, self.cfg.data.placement, self.mesh.size
         most = chunk if isinstance(chunk, int) else -(-seeds // devices)
         self.layout = Layout(seeds, most, devices)
-        self._use(most, "none" if asked == "auto" else asked)
-        if self.limit is None or (isinstance(chunk, int) and asked != "auto"):
+        remat, on_host = "none" if asked == "auto" else asked, placement == "host"
+        self._use(most, remat, on_host)
+        if self.limit is None:
             return  # nothing to choose
-        if self.memory().peak > self.limit and not isinstance(chunk, int):
-            self._use(narrower(self.memory(), self.layout, self.limit), self.cfg.train.remat)
+        given = isinstance(chunk, int) and asked != "auto" and placement != "auto"
+        if given or self.memory().peak <= self.limit:
+            return
+        if not isinstance(chunk, int):
+            self._use(narrower(self.memory(), self.layout, self.limit), remat, on_host)
         if self.memory().peak > self.limit and len(self.layout.chunks) > 1:
             self.rests = self.on_host
-        if asked == "auto" and self.memory().peak > self.limit:
-            self._use(self.layout.width, "blocks")
+        if (over := self.memory().peak - self.limit) <= 0:
+            return
+        if placement == "auto":
+            over -= self._data(on_host=False) - self._data(on_host=True)
+            on_host = True
+        if asked == "auto" and over > 0:
+            remat = "blocks"
+        self._use(self.layout.width, remat, on_host)
 
-    def _use(self, width: int, remat: str) -> None:
+    def _use(self, width: int, remat: str, on_host: bool) -> None:
+        before = self.layout.width, self.cfg
         self.layout = dataclasses.replace(self.layout, width=width)
         self.cfg = dataclasses.replace(
-            self.cfg, train=dataclasses.replace(self.cfg.train, remat=remat)
+            self.cfg,
+            data=dataclasses.replace(self.cfg.data, placement="host" if on_host else "device"),
+            train=dataclasses.replace(self.cfg.train, remat=remat),
         )
-        self.__dict__.pop("run_interval", None)  # what was compiled is for another choice
+        if before != (self.layout.width, self.cfg):
+            self.__dict__.pop("training", None)  # what was compiled is for another choice
+
+    @property
+    def rows_on_host(self) -> bool:
+        return self.cfg.data.placement == "host"
 
     def memory(self) -> Memory:
         """What the run takes of each device, by the compiler's figures."""
-        sizes = self.run_interval.memory_analysis()
+        sizes = self.training.memory_analysis()
         assert sizes is not None  # CPUs and GPUs tell
         count = 1 if self.rests is self.on_host else len(self.layout.chunks)
         state = self._abstract_state(self.layout.slots, self.stacked)
         return Memory(
-            data=_bytes((self.frozen, self.rows, self.windows)),
+            data=self._data(self.rows_on_host),
             states=count * _bytes(state) // self.layout.devices,
             temporaries=sizes.temp_size_in_bytes,
             copies=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
         )
+
+    def _data(self, on_host: bool) -> int:
+        """Bytes of each device that `Memory.data` are, with features on the host or on it."""
+        batches = 2 * _bytes(self._abstract_batch()) // self.layout.devices
+        return _bytes((self.frozen, self.windows)) + (batches if on_host else _bytes(self.rows))
 
     def init(self, weight_seeds: Sequence[int], data_seeds: Sequence[int]) -> list[TrainState]:
         """The states at step 0. Made outside `shard_map`, and placed."""
@@ -296,7 +322,7 @@ class Program:
 
         Raises BadInput where the device has not the memory that training takes.
         """
-        _ = self.run_interval, self.windows and self.score_windows
+        _ = self.training, self.windows and self.score_windows
         if self.limit is not None and self.memory().peak > self.limit:
             raise BadInput(self.too_large())
 
@@ -316,15 +342,85 @@ class Program:
         said = f"{width} seed{'s' * (width > 1)} at a time{devices}, {train.dtype}"
         said += ", blocks rematerialised" if train.remat == "blocks" else ""
         said += ", the others' states on the host" if self.rests is self.on_host else ""
+        said += ", features on the host" if self.rows_on_host else ""
         return f"{said}, {_gb(self.memory().peak)}"
 
     @cached_property
-    def run_interval(self) -> jax.stages.Compiled:
-        """(frozen, rows, active), state → state, losses; the state given is used up."""
-        f = self._over_seeds(partial(one_seed.run_interval, self.cfg))
-        active = jax.ShapeDtypeStruct((self.longest,), bool, sharding=self.shared)
+    def training(self) -> jax.stages.Compiled:
+        """(frozen, rows, active), state → state, losses of an interval; or, with features on the
+        host, (frozen,), batch, state → state, losses of a step. The state given is used up.
+        """
         state = self._abstract_state(self.layout.slots, self.stacked)
-        return jax.jit(f, donate_argnums=1).lower((self.frozen, self.rows, active), state).compile()
+        if self.rows_on_host:
+            step = self._over_seeds(self._one_step)
+            f = jax.jit(lambda shared, batch, state: step(shared, (batch, state)), donate_argnums=2)
+            return f.lower((self.frozen,), self._abstract_batch(), state).compile()
+        interval = self._over_seeds(partial(one_seed.run_interval, self.cfg))
+        active = jax.ShapeDtypeStruct((self.longest,), bool, sharding=self.shared)
+        shared = self.frozen, _placed(self.rows, self.shared), active
+        return jax.jit(interval, donate_argnums=1).lower(shared, state).compile()
+
+    def _one_step(
+        self, frozen: Frozen, one: tuple[tuple[jax.Array, ...], TrainState]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        batch, state = one
+        return one_seed.step(self.cfg, self.steps_per_epoch, frozen, Batch(*batch), state)
+
+    @cached_property
+    def draw_rows(self) -> Callable:
+        """(key, step) of the slots of a chunk → `data.Rows` of the longest interval from there."""
+
+        def of_seed(key: jax.Array, step: jax.Array) -> data.Rows:
+            key = jax.random.wrap_key_data(key)
+            return data.batch_rows(self.cfg, self.rows, key, step, self.longest)
+
+        return jax.jit(jax.vmap(of_seed))
+
+    def _abstract_batch(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shapes of a chunk's batch, as `_gathered` gives it."""
+        rows, first = self.rows, (self.layout.slots, self.cfg.train.batch)
+        parts = (rows.visual, rows.captions, rows.length, rows.labels)
+        shapes = [jax.ShapeDtypeStruct((*first, *x.shape[1:]), x.dtype) for x in parts]
+        return _placed((*shapes, jax.ShapeDtypeStruct(first, np.float32)), self.stacked)
+
+    def run_interval(self, chunks: list[TrainState], steps: int) -> list[dict[str, jax.Array]]:
+        """Takes all chunks so many steps on, each state in its place in the list; returns the
+        losses of each chunk's slots, [slots, steps or more].
+        """
+        if self.rows_on_host:
+            return self._step_by_step(chunks, steps)
+        active = jax.device_put(np.arange(self.longest) < steps, self.shared)
+        measured = []
+        for number, chunk in enumerate(chunks):
+            state, losses = self.training((self.frozen, self.rows, active), self._work(chunk))
+            chunks[number] = self._rest(state)
+            measured.append(losses)
+        return measured
+
+    def _step_by_step(self, chunks: list[TrainState], steps: int) -> list[dict[str, jax.Array]]:
+        """An execution a step. While it runs the next step's batch is gathered and copied, so that
+        a device holds two.
+        """
+        drawn = jax.device_get([self.draw_rows(*self._work((c.key, c.step))) for c in chunks])
+        measured, begun = [], []
+        for number, rows in enumerate(drawn):
+            state, losses = self._work(chunks[number]), []
+            for step in range(steps):
+                batch = self._gathered(rows, step)
+                jax.block_until_ready(begun[-2:-1])  # the step before the one that runs
+                batch = jax.device_put(batch, self.stacked)
+                state, of_step = self.training((self.frozen,), batch, state)
+                losses.append(of_step)
+                begun.append(of_step["loss"])
+            chunks[number] = self._rest(state)
+            measured.append(jax.tree.map(lambda *x: jnp.stack(x, axis=1), *losses))
+        return measured
+
+    def _gathered(self, rows: data.Rows, step: int) -> tuple[np.ndarray, ...]:
+        """The arrays of a step's batches, of all slots of a chunk, taken on the host."""
+        slots = self.layout.slots
+        batch = data.taken(self.rows, jax.tree.map(lambda x: x[:, step].reshape(-1), rows))
+        return jax.tree.map(lambda x: x.reshape(slots, -1, *x.shape[1:]), batch)
 
     @cached_property
     def score_windows(self) -> jax.stages.Compiled:
@@ -397,12 +493,7 @@ class Program:
         for start, end in self.intervals:
             if end <= done or self.finished(chunks):
                 continue
-            active = jax.device_put(np.arange(self.longest) < end - start, self.shared)
-            shared, measured = (self.frozen, self.rows, active), []
-            for number, chunk in enumerate(chunks):
-                state, of_chunk = self.run_interval(shared, self._work(chunk))
-                chunks[number] = self._rest(state)
-                measured.append(of_chunk)
+            measured = self.run_interval(chunks, end - start)
             losses = {k: v[:, : end - start] for k, v in self.own(measured).items()}
             bad = np.argwhere(~np.isfinite(losses["loss"]))
             if len(bad):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from semvad_jax import losses
 from semvad_jax.config import Config
-from semvad_jax.data import LOSS, batch_rows, gather, steps_per_epoch
+from semvad_jax.data import LOSS, Rows, batch_rows, gather, steps_per_epoch
 from semvad_jax.files import BadInput
 from semvad_jax.models import init_state, model
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
@@ -125,18 +125,17 @@ def loss(
 
 
 def step(
-    cfg: Config, frozen: Frozen, data: TrainData, state: TrainState
+    cfg: Config, steps: int, frozen: Frozen, batch: Batch, state: TrainState
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """One update. Returns the state and the losses before it: the total and its parts."""
-    key = jax.random.wrap_key_data(state.key)
-    rows, weight = batch_rows(cfg, data, key, state.step)
-    batch = gather(cfg, data, key, rows, weight)
-    loss_key = jax.random.fold_in(jax.random.fold_in(key, LOSS), state.step)
+    """One update by a batch; `steps` an epoch. Returns the state and the losses before it: the
+    total and its parts.
+    """
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), LOSS)
+    key = jax.random.fold_in(key, state.step)
     value_and_grad = jax.value_and_grad(loss, argnums=1, has_aux=True)
     (total, (parts, statistics)), grads = value_and_grad(
-        cfg, state.params, state.state, frozen, batch, loss_key, state.step
+        cfg, state.params, state.state, frozen, batch, key, state.step
     )
-    steps = steps_per_epoch(cfg, data)
     params, opt = descend(cfg, steps, grads, state.opt, state.params, state.step)
     new = replace(state, params=params, opt=opt, state=statistics)
     if cfg.train.protocol == "reload_best":
@@ -152,15 +151,21 @@ def run_interval(
     cfg: Config, frozen: Frozen, data: TrainData, active: Bool[Array, " I"], state: TrainState
 ) -> tuple[TrainState, dict[str, Float[Array, " I"]]]:
     """A scan over I steps; an inactive step leaves the state as it is and reports 0."""
+    steps, key = steps_per_epoch(cfg, data), jax.random.wrap_key_data(state.key)
+    rows = batch_rows(cfg, data, key, state.step, len(active))
 
-    def idle(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        _, shapes = jax.eval_shape(lambda s: step(cfg, frozen, data, s), state)
+    def trained(state: TrainState, rows: Rows) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        return step(cfg, steps, frozen, gather(data, rows), state)
+
+    def idle(state: TrainState, rows: Rows) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        _, shapes = jax.eval_shape(trained, state, rows)
         return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def body(state: TrainState, on: Bool[Array, ""]):
-        return jax.lax.cond(on, lambda s: step(cfg, frozen, data, s), idle, state)
+    def body(state: TrainState, now: tuple[Bool[Array, ""], Rows]):
+        on, rows = now
+        return jax.lax.cond(on, trained, idle, state, rows)
 
-    return jax.lax.scan(body, state, active)
+    return jax.lax.scan(body, state, (active, rows))
 
 
 def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""]]) -> TrainState:

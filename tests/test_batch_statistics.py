@@ -52,7 +52,8 @@ def test_statistics_go_a_tenth_of_the_way_at_each_step(cfg, features):
     assert not np.any(norm_of(state)["mean"])
     rows, frozen = jax.device_get((program.rows, program.frozen))
     rows, frozen = jax.tree.map(jax.numpy.asarray, (rows, frozen))
-    step = jax.jit(lambda s: train.step(cfg, frozen, rows, s)[0])
+    one = jax.numpy.ones(1, bool)
+    step = jax.jit(lambda s: train.run_interval(cfg, frozen, rows, one, s)[0])
     after = step(state)
     variance = norm_of(after)["var"]  # 0.9 of 1, and a tenth of the batch's
     assert np.all(variance >= 0.9) and np.any(variance > 0.9)

@@ -67,8 +67,7 @@ def test_crops_can_be_trained_together(store):
         expected = data.fit_length(store.visual_rows(train[3], crop), 16, "bins_repeat")
         np.testing.assert_array_equal(rows.visual[3, crop], expected)
     assert len(rows.normal) + len(rows.abnormal) == 24
-    key = jax.random.key(0)
-    batch = data.gather(cfg, rows, key, *data.batch_rows(cfg, rows, key, jnp.int32(0)))
+    batch = data.gather(rows, drawn_at(cfg, rows, 0, 0))
     assert batch.visual.shape == (8, 2, 16, 12)
     assert data.run_steps(cfg, store) == cfg.train.epochs * data.steps_per_epoch(cfg, rows)
 
@@ -123,24 +122,25 @@ def on_device(cfg, store):
     return jax.tree.map(jnp.asarray, data.train_data(cfg, store, train))
 
 
+def drawn_at(cfg, rows, key, step):
+    """The rows of one step."""
+    one = data.batch_rows(cfg, rows, jax.random.key(key), jnp.int32(step), 1)
+    return jax.tree.map(lambda x: x[0], one)
+
+
 def test_balanced_epochs_take_each_row_once_and_drop_the_rest(store):
     cfg = tiny(store, "train.batch=10")
     rows = on_device(cfg, store)
     steps = data.steps_per_epoch(cfg, rows)
     assert steps == 24 // 5
     for epoch in range(2):
-        drawn = [
-            data.batch_rows(cfg, rows, jax.random.key(3), jnp.int32(epoch * steps + s))[0]
-            for s in range(steps)
-        ]
+        drawn = [drawn_at(cfg, rows, 3, epoch * steps + s).features for s in range(steps)]
         for batch in drawn:
             assert set(np.asarray(batch[:5])) <= set(np.asarray(rows.normal))
             assert set(np.asarray(batch[5:])) <= set(np.asarray(rows.abnormal))
         assert len(set(np.concatenate(drawn))) == 10 * steps
-    again, other = (data.batch_rows(cfg, rows, jax.random.key(k), jnp.int32(0))[0] for k in (3, 4))
-    assert (again == data.batch_rows(cfg, rows, jax.random.key(3), jnp.int32(0))[0]).all() and (
-        again != other
-    ).any()
+    again, other = (drawn_at(cfg, rows, key, 0).features for key in (3, 4))
+    assert (again == drawn_at(cfg, rows, 3, 0).features).all() and (again != other).any()
 
 
 def test_mixed_epochs_take_every_row_once_and_the_last_batch_is_ragged(store):
@@ -148,17 +148,46 @@ def test_mixed_epochs_take_every_row_once_and_the_last_batch_is_ragged(store):
     rows = on_device(cfg, store)
     steps = data.steps_per_epoch(cfg, rows)
     assert steps == 6  # 48 rows
-    drawn = [data.batch_rows(cfg, rows, jax.random.key(0), jnp.int32(s)) for s in range(steps)]
-    np.testing.assert_array_equal(drawn[-1][1], [1, 1, 1, 0, 0, 0, 0, 0, 0])
-    assert sorted(np.concatenate([r[w == 1] for r, w in drawn])) == list(range(48))
+    drawn = [drawn_at(cfg, rows, 0, s) for s in range(steps)]
+    np.testing.assert_array_equal(drawn[-1].weight, [1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert sorted(np.concatenate([r[w == 1] for r, _, w in drawn])) == list(range(48))
+
+
+def plain_rows(cfg, rows, key, step):
+    """The rows of a step by an order of its whole epoch, made for this step alone."""
+    steps, size = data.steps_per_epoch(cfg, rows), cfg.train.batch
+    key = jax.random.fold_in(jax.random.fold_in(key, data.ORDER), step // steps)
+    place = step % steps
+    if cfg.train.batching == "balanced":
+        keys, half = jax.random.split(key), size // 2
+        pairs = zip(keys, (rows.normal, rows.abnormal), strict=True)
+        orders = [jax.random.permutation(k, of_kind) for k, of_kind in pairs]
+        return np.concatenate([order[place * half : (place + 1) * half] for order in orders])
+    order = np.pad(jax.random.permutation(key, 48), (0, steps * size - 48))
+    return order[place * size : (place + 1) * size]
+
+
+@pytest.mark.parametrize(
+    ("batching", "start", "count"),
+    [("balanced", 2, 5), ("balanced", 1, 11), ("mixed", 0, 6), ("mixed", 5, 8), ("mixed", 3, 1)],
+)
+def test_an_interval_that_ends_in_a_later_epoch_has_the_rows_of_its_steps(
+    store, batching, start, count
+):
+    cfg = tiny(store, f"train.batching={batching}", "train.batch=10")
+    rows, key = on_device(cfg, store), jax.random.key(3)
+    drawn = data.batch_rows(cfg, rows, key, jnp.int32(start), count)
+    expected = [plain_rows(cfg, rows, key, step) for step in range(start, start + count)]
+    np.testing.assert_array_equal(drawn.features, expected)
+    np.testing.assert_array_equal(drawn.labels, expected)
 
 
 def test_shuffled_labels_keep_the_batch_balanced_and_move_the_features(store):
     cfg = tiny(store)
     shuffled = replace(cfg, data=replace(cfg.data, shuffle_labels=True))
     rows = on_device(cfg, store)
-    key, chosen, weight = jax.random.key(0), jnp.arange(48, dtype=jnp.int32), jnp.ones(48)
-    true, false = (data.gather(c, rows, key, chosen, weight) for c in (cfg, shuffled))
+    cfg, shuffled = (replace(c, train=replace(c.train, batch=48)) for c in (cfg, shuffled))
+    true, false = (data.gather(rows, drawn_at(c, rows, 0, 0)) for c in (cfg, shuffled))
     np.testing.assert_array_equal(true.labels, false.labels)
     moved = [
         int(np.flatnonzero((np.asarray(rows.visual) == v).all((1, 2)))[0])

@@ -64,9 +64,9 @@ def test_scores_are_those_of_each_fold_trained_alone(features):
             key = jax.random.key(seed)
             state = train.make_state(cfg, (), key, key)
             steps = cfg.train.epochs * data.steps_per_epoch(cfg, part)
-            step = jax.jit(lambda s, part=part: train.step(cfg, frozen, part, s)[0])
-            for _ in range(steps):
-                state = step(state)
+            every = jnp.ones(steps, bool)
+            run = jax.jit(train.run_interval, static_argnums=0)
+            state, _ = run(cfg, frozen, part, every, state)
             found = jax.jit(evaluate.score_windows, static_argnums=0)(
                 cfg, frozen, seen.windows(), state.weights
             )

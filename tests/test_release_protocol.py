@@ -58,7 +58,7 @@ def one_seed(demo):
 
     @jax.jit
     def update(params, opt, key, step, rate):
-        batch = data.gather(cfg, rows, key, *data.batch_rows(cfg, rows, key, step))
+        batch = data.gather(rows, seeds.select(data.batch_rows(cfg, rows, key, step, 1), 0))
         gradients = jax.grad(lambda p: train.loss(cfg, p, None, frozen, batch, key, step)[0])(
             params
         )

@@ -40,10 +40,12 @@ def four(setup):
 
 def run(program, weight_seeds, data_seeds=None):
     chunks = program.init(weight_seeds, data_seeds or weight_seeds)
-    active = jax.device_put(np.ones(program.longest, bool), program.shared)
-    shared = (program.frozen, program.rows, active)
-    chunks, measured = zip(*(program.run_interval(shared, c) for c in chunks), strict=True)
+    measured = program.run_interval(chunks, program.longest)
     return program.own(chunks), program.own(measured)
+
+
+def placed(cfg, placement):
+    return dataclasses.replace(cfg, data=dataclasses.replace(cfg.data, placement=placement))
 
 
 def same_bits(a, b):
@@ -91,7 +93,7 @@ def test_other_widths_and_devices_agree_to_rounding(setup, four):
 def test_two_devices_never_speak_and_agree_with_one(setup, four):
     assert jax.device_count() == 2
     program = seeds.Program(*setup, 4, 1)
-    text = program.run_interval.as_text() + program.score_windows.as_text()
+    text = program.training.as_text() + program.score_windows.as_text()
     for collective in (
         "all-reduce",
         "all-gather",
@@ -110,16 +112,18 @@ def test_first_step_gradients_are_those_of_one_seed_alone(setup, four):
     cfg, store = setup
     program = on_one_device(cfg, store, 1)
     state = train.make_state(cfg, ("test",), jax.random.key(42), jax.random.key(42))
-    _, measured = jax.jit(lambda s: train.step(cfg, program.frozen, program.rows, s))(state)
-    np.testing.assert_allclose(measured["loss"], four[1]["loss"][2, 0], rtol=1e-5)
+    one = jnp.ones(1, bool)
+    step = jax.jit(lambda s: train.run_interval(cfg, program.frozen, program.rows, one, s))
+    _, measured = step(state)
+    np.testing.assert_allclose(measured["loss"][0], four[1]["loss"][2, 0], rtol=1e-5)
 
 
 def test_one_execution_an_interval(setup):
     cfg, store = setup
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, epochs=2))
     program = on_one_device(cfg, store, 2)
-    calls, compiled = [], program.run_interval
-    program.run_interval = lambda *a: calls.append(1) or compiled(*a)  # type: ignore[assignment]
+    calls, compiled = [], program.training
+    program.training = lambda *a: calls.append(1) or compiled(*a)  # type: ignore[assignment]
     steps = [interval.step for interval in program.train(program.init([1, 2], [1, 2]))]
     assert steps == [3, 6] and len(calls) == 2
 
@@ -158,7 +162,10 @@ def device(monkeypatch):
     one = jax.devices()[0]
     found = types.SimpleNamespace(limit=None, compiled=[])
 
-    def run_interval(program):
+    def data_bytes(program, on_host):
+        return 100 if on_host else 400
+
+    def training(program):
         width, remat = program.layout.width, program.cfg.train.remat
         found.compiled.append((width, remat))
         temporaries = 1000 * width // (2 if remat == "blocks" else 1)
@@ -166,45 +173,51 @@ def device(monkeypatch):
         sizes.output_size_in_bytes = sizes.alias_size_in_bytes = 0
         return types.SimpleNamespace(memory_analysis=lambda: sizes)
 
-    faked = functools.cached_property(run_interval)
-    faked.__set_name__(seeds.Program, "run_interval")
+    faked = functools.cached_property(training)
+    faked.__set_name__(seeds.Program, "training")
     monkeypatch.setattr(jax, "devices", lambda: [one])
-    monkeypatch.setattr(seeds.Program, "run_interval", faked)
+    monkeypatch.setattr(seeds.Program, "training", faked)
     monkeypatch.setattr(seeds, "room", lambda: found.limit)
-    monkeypatch.setattr(
-        seeds.Program,
-        "memory",
-        lambda p: seeds.Memory(0, 0, p.run_interval.memory_analysis().temp_size_in_bytes, 0),
-    )
+
+    def memory(program):
+        temporaries = program.training.memory_analysis().temp_size_in_bytes
+        return seeds.Memory(data_bytes(program, program.rows_on_host), 0, temporaries, 0)
+
+    monkeypatch.setattr(seeds.Program, "_data", data_bytes)
+    monkeypatch.setattr(seeds.Program, "memory", memory)
     return found
 
 
 @pytest.mark.parametrize(
-    ("limit", "width", "remat", "compilations"),
+    ("asked", "limit", "width", "placement", "remat", "compilations"),
     [
-        (10_000, 10, "none", 1),
-        (9_999, 5, "none", 2),  # 7,000 expected: 1.4 times the share of a width of 5
-        (6_000, 2, "none", 2),
-        (1_400, 1, "none", 2),
-        (1_000, 1, "none", 2),  # less than was expected
-        (999, 1, "blocks", 3),
-        (None, 10, "none", 0),  # a device that does not tell
+        ("auto", 10_400, 10, "device", "none", 1),
+        ("auto", 10_399, 5, "device", "none", 2),  # 7,000 expected: 1.4 times a width of 5's share
+        ("auto", 6_400, 2, "device", "none", 2),
+        ("auto", 1_800, 1, "device", "none", 2),
+        ("auto", 1_400, 1, "device", "none", 2),  # less than was expected
+        ("auto", 1_399, 1, "host", "none", 3),
+        ("auto", 1_099, 1, "host", "blocks", 3),
+        ("device", 1_399, 1, "device", "blocks", 3),
+        ("host", 10_100, 10, "host", "none", 1),
+        ("auto", None, 10, "device", "none", 0),  # a device that does not tell
     ],
 )
 def test_what_fits_is_chosen_in_three_compilations(
-    setup, device, limit, width, remat, compilations
+    setup, device, asked, limit, width, placement, remat, compilations
 ):
-    device.limit = limit
-    program = seeds.Program(*setup, 10)
+    device.limit, (cfg, store) = limit, setup
+    program = seeds.Program(placed(cfg, asked), store, 10)
     assert (program.layout.width, program.cfg.train.remat) == (width, remat)
-    _ = program.run_interval
+    assert program.cfg.data.placement == placement
+    _ = program.training
     assert len(device.compiled) == max(compilations, 1)
 
 
 def test_what_is_given_is_taken(setup, device):
     cfg, store = setup
-    device.limit = 4_500
-    program = seeds.Program(cfg, store, 10, 5)
+    device.limit = 4_900
+    program = seeds.Program(placed(cfg, "device"), store, 10, 5)
     assert (program.layout.width, program.cfg.train.remat) == (5, "blocks")
     kept = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, remat="blocks"))
     program = seeds.Program(kept, store, 10, "auto")
@@ -219,7 +232,7 @@ def test_what_is_given_is_taken(setup, device):
 
 def test_memory_is_the_compilers(setup):
     program = on_one_device(*setup, 4, 2)
-    memory, sizes = program.memory(), program.run_interval.memory_analysis()
+    memory, sizes = program.memory(), program.training.memory_analysis()
     arguments = sizes.argument_size_in_bytes
     of_chunk = memory.states // 2
     windows = sum(x.nbytes for x in jax.tree.leaves(program.windows))
@@ -233,7 +246,9 @@ def test_states_are_updated_where_they_lie(setup):
     (chunk,) = program.init([1, 2], [1, 2])
     size = sum(x.nbytes for x in jax.tree.leaves(chunk))
     metrics = {"test": np.zeros(2, np.float32)}
-    for compiled in (program.run_interval, program.keep_best.lower(chunk, metrics).compile()):
+    host = on_one_device(placed(setup[0], "host"), setup[1], 2)
+    keep_best = program.keep_best.lower(chunk, metrics).compile()
+    for compiled in (program.training, host.training, keep_best):
         assert compiled.memory_analysis().alias_size_in_bytes == size
 
 
@@ -250,6 +265,27 @@ def test_rematerialised_blocks_give_the_same_numbers_in_less_memory(setup):
         losses.append(run(program, [9, 42])[1]["loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert needs[0] < needs[1]
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_features_on_the_host_give_the_same_bits(setup, chunk):
+    cfg, store = setup
+    ends = []
+    for placement in ("device", "host"):
+        program = on_one_device(placed(cfg, placement), store, 3, chunk)
+        on_host = all(isinstance(x, np.ndarray) for x in jax.tree.leaves(program.rows))
+        assert on_host == (placement == "host")
+        ends.append(run(program, [9, 42, 1]))
+    same_bits(*ends)
+
+
+def test_what_features_on_the_host_take_of_a_device(setup):
+    """Two batches, each as large as a step's arguments besides the state."""
+    cfg, store = setup
+    there, here = (on_one_device(placed(cfg, p), store, 2) for p in ("host", "device"))
+    rest = there.memory().data - 2 * 2 * 8 * (8 * 2 * (12 + 10) + 4 + 4 * 3 + 4)
+    rows = sum(x.nbytes for x in jax.tree.leaves(here.rows))
+    assert rest + rows == here.memory().data
 
 
 def test_states_that_rest_on_the_host_give_the_same_bits(setup):

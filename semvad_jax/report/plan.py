@@ -214,7 +214,8 @@ def products(program: seeds.Program) -> dict[str, float]:
     """
     frozen, rows = program.frozen, program.rows
     state = jax.eval_shape(lambda s: seeds.select(s, 0), program.saved_state())
-    step = jax.make_jaxpr(partial(train.step, program.cfg))(frozen, rows, state)
+    one = jax.ShapeDtypeStruct((1,), bool)
+    step = jax.make_jaxpr(partial(train.run_interval, program.cfg))(frozen, rows, one, state)
     counted: defaultdict[str, float] = defaultdict(float)
     _count(step.jaxpr, "", counted)
     return dict(sorted(counted.items(), key=lambda item: -item[1]))

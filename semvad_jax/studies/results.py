@@ -374,7 +374,8 @@ def _settings(name: str, cfg: Config) -> list[str]:
             overrides.append(f"{section}.{field}={value}")
             words += ["--set", overrides[-1]]
     base = asdict(seeds.for_device(config.load(name, overrides)))
-    base["train"]["remat"] = cfg.train.remat  # which changes no figure
+    base["train"]["remat"] = cfg.train.remat  # these change no figure
+    base["data"]["placement"] = cfg.data.placement
     for section, fields in asdict(cfg).items():
         for field, value in fields.items():
             filled_in = section == "data" and field in STORE_FIELDS

@@ -14,6 +14,9 @@ order of the default:
     ucf:semvad:float32:10       CONFIG:MODEL:DTYPE:CHUNK[:SEEDS[:REMAT]], ten seeds unless given:
                                 compile time, memory, a step, an evaluation, what a whole run would
                                 take; CHUNK auto: what fits
+    placements                  a step of ten seeds of `ucf` in bfloat16, with features on the
+                                device and on the host, in chunks of 10, 5, 2 and 1, and the first
+                                intervals of a run; all programs compiled side by side
     bits                        a seed alone against the same seed among ten, at the same width
     widths                      ten steps of chunk 10 against chunk 1, float32 products
     tests                       the repository's quick tests that run JAX, on this device
@@ -25,6 +28,7 @@ of CLIP ViT-B/16's size. `--small` shrinks all sizes for a try on a CPU.
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -36,6 +40,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,7 +135,7 @@ def one(setting: str, small: bool, runs: Path) -> None:
         return
     if name == "widths":
         os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "float32"
-    if name in ("ucf", "xd"):
+    if name in ("ucf", "xd", "placements"):
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     import jax
 
@@ -142,6 +147,8 @@ def one(setting: str, small: bool, runs: Path) -> None:
         bits()
     elif name == "widths":
         widths()
+    elif name == "placements":
+        placements(small)
     else:
         whole_size(name, *rest, small=small)
 
@@ -339,7 +346,7 @@ def stages(
         "placed": device_memory(),
     }
 
-    for name, part in (("interval", "run_interval"), ("scoring", "score_windows")):
+    for name, part in (("interval", "training"), ("scoring", "score_windows")):
         seconds, compiled = timed(lambda part=part: getattr(program, part))
         yield {f"compile_{name}_s": round(seconds, 1), f"{name}_bytes": analysis(compiled)}
 
@@ -403,6 +410,69 @@ def stages(
             yield {"kernels_ms_a_step": kernels(lambda: go(state, traced), traced)}
         except Exception as error:  # not every device can be traced
             yield {"kernels_ms_a_step": f"{type(error).__name__}: {error}"[:300]}
+
+
+def placements(small: bool) -> None:
+
+    from semvad_jax import config
+    from semvad_jax.seeds import Program
+
+    cfg = config.load("ucf", ["train.dtype=bfloat16", "train.remat=none", *SMALL_CONFIG * small])
+    store = random_store(cfg, small)
+    cfg = config.resolve(cfg, store)
+    wanted = [("device", 10), ("host", 10), ("host", 1), ("device", 1), ("device", 5)]
+    programs = []
+    for placement, chunk in [*wanted, ("device", 2)]:
+        placed = dataclasses.replace(cfg.data, placement=placement)
+        programs.append(Program(dataclasses.replace(cfg, data=placed), store, len(SEEDS), chunk))
+        if placement == "device":
+            programs[-1].rows = programs[0].rows
+    say({"made": device_memory()})
+    steps = min(STEPS, programs[0].longest)
+    with ThreadPoolExecutor() as pool:
+        begun = [pool.submit(timed, lambda p=p: p.training) for p in programs]
+        scoring = pool.submit(timed, lambda: programs[0].score_windows)
+        for program, compiling in zip(programs, begun, strict=True):
+            seconds = compiling.result()[0]
+            first, taken = intervals(program, steps)
+            found = {
+                "compile_s": round(seconds, 1),
+                "step_s": statistics.median(taken) / steps,
+                "intervals_s": taken,
+                "memory": dataclasses.asdict(program.memory()),
+                "losses": hashlib.sha256(first.tobytes()).hexdigest()[:12],
+                **device_memory(),
+            }
+            say({f"{program.cfg.data.placement} {program.layout.width}": found})
+        scoring.result()
+    whole_run(programs[0])
+
+
+def intervals(program: Any, steps: int) -> tuple[Any, list[float]]:
+    """The losses of a run's first steps, and the seconds that so many further ones took, thrice."""
+    chunks = program.init(SEEDS, SEEDS)
+
+    def go() -> Any:
+        return program.run_interval(chunks, steps), chunks
+
+    first = program.own(timed(go)[1][0])["loss"][:, :steps]
+    return first, [timed(go)[0] for _ in range(3)]
+
+
+def whole_run(program: Any) -> None:
+    """The first intervals of a run with their evaluations, and the run's time by these."""
+    begun, ends = time.perf_counter(), [0.0]
+    for interval in itertools.islice(program.train(program.init(SEEDS, SEEDS)), 5):
+        ends.append(time.perf_counter() - begun)
+        last = interval.step
+    steps, spent = last - program.intervals[0][1], ends[-1] - ends[1]
+    say(
+        {
+            "intervals": [round(b - a, 3) for a, b in itertools.pairwise(ends)],
+            "steps": steps,
+            "whole_run_s": round(spent / steps * program.steps),
+        }
+    )
 
 
 def device_memory() -> dict[str, int]:
@@ -491,13 +561,9 @@ def steps_of(program: Any, begin: Any, counts: tuple[int, ...]) -> tuple[Any, An
 
 def execute(program: Any, chunks: Any, steps: int) -> tuple[list[Any], list[Any]]:
     """The chunks' states, and their losses, after one execution of so many steps."""
-    import jax
-    import numpy as np
 
-    active = jax.device_put(np.arange(program.longest) < steps, program.shared)
-    shared = (program.frozen, program.rows, active)
-    after = [program.run_interval(shared, chunk) for chunk in chunks]
-    return [state for state, _ in after], [measured for _, measured in after]
+    chunks = list(chunks)
+    return chunks, program.run_interval(chunks, steps)
 
 
 def beginning(program: Any, chosen: tuple[int, ...]) -> Any:

@@ -72,13 +72,11 @@ def in_jax(
 ) -> Contender:
     """The states (each of as many seeds as the program holds) trained one after the other."""
     compilation = timed(program.compile)
-    active = jax.device_put(np.ones(program.longest, bool), program.shared)
-    shared = (program.frozen, program.rows, active)
 
     def go_on(i: int) -> np.ndarray:
         losses = []
         for _ in range(intervals):
-            states[i], measured = program.run_interval(shared, states[i])
+            (measured,) = program.run_interval(states[i], program.longest)
             losses.append(jax.block_until_ready(measured)["loss"])
         jax.block_until_ready(states[i])
         return np.concatenate(losses, axis=1)
@@ -146,10 +144,7 @@ def draw(program: seeds.Program, keys: jax.Array, steps: int) -> np.ndarray:
     """The rows of the first steps of every seed, [S, steps, B]."""
 
     def of_seed(key: jax.Array) -> jax.Array:
-        return jax.lax.map(
-            lambda step: data.batch_rows(program.cfg, program.rows, key, step)[0],
-            np.arange(steps, dtype=np.int32),
-        )
+        return data.batch_rows(program.cfg, program.rows, key, np.int32(0), steps).features
 
     return np.asarray(jax.jit(jax.vmap(of_seed))(keys))
 
@@ -162,9 +157,10 @@ def logits_differ(
     models: list[torch_semvad.SemVAD],
 ) -> float:
     """The largest difference between any model's logits and ours, on one seed's first batch."""
-    key = jax.random.wrap_key_data(state.key)
-    gather, apply = (jax.jit(f, static_argnums=0) for f in (data.gather, train.model(cfg).apply))
-    batch = gather(cfg, program.rows, key, rows, np.ones(len(rows), np.float32))
+    apply = jax.jit(train.model(cfg).apply, static_argnums=0)
+    batch = jax.jit(data.gather)(
+        program.rows, data.Rows(rows, rows, np.ones(len(rows), np.float32))
+    )
     ours = apply(cfg, state.params, program.frozen, batch)
     inputs = [torch_semvad.tensor(x) for x in (batch.visual, batch.captions, batch.length)]
     with torch.inference_mode():
