@@ -26,7 +26,7 @@ from semvad_jax.report import plots
 from semvad_jax.report.summary import read_summary
 from semvad_jax.report.worst import Worst
 from tests import test_video_page
-from tests.support.pages import until
+from tests.support.pages import accessible, until
 from tests.support.stores import make_store
 from tests.test_main import CONFIG, command
 
@@ -401,6 +401,11 @@ def large(data, pictures, trained, place):
     path = place / "large" / "report.html"
     path.write_text(html, encoding="utf-8")
     return SimpleNamespace(path=path, data=data)
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_everybody_can_use_the_page(opened, large, width):
+    accessible(opened(large.path, width))
 
 
 def test_the_page_opens_and_shows_what_is_there(opened, large):

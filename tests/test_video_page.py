@@ -1,18 +1,21 @@
 """The page of a video, opened in headless Chromium and used."""
 
 import csv
+import io
 import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from semvad_jax.detection import detect, pictures
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Origin, Rule, Threshold, events
-from tests.support.pages import until
+from semvad_jax.templates import clock
+from tests.support.pages import accessible, until
 from tests.test_events import timeline
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -61,7 +64,18 @@ def scored(n=5, classes=3, captions=None, **more):
     return timeline(mean, p, captions or [f"caption {t}" for t in range(n)], **given | more)
 
 
-def write(folder, line, video=None, by=BY, frames=lambda video, moments: [None] * len(moments)):
+def none(video, moments):
+    return [None] * len(moments)
+
+
+def red(video, moments):
+    """A picture for each moment."""
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (160, 120), "red").save(file, "jpeg")
+    return [file.getvalue()] * len(moments)
+
+
+def write(folder, line, video=None, by=BY, frames=none):
     folder.mkdir(exist_ok=True)
     address = None if video is None else video_page.address(video, folder)
     found = events(line, by.threshold.rule)
@@ -173,7 +187,7 @@ def test_events_are_listed_and_jumped_to(opened, video, tmp_path):
     page = opened(path)
     found = events(line, BY.threshold.rule)
     assert len(found) == 2
-    buttons = page.locator("button")
+    buttons = page.locator("button[data-second]")
     for event, button in zip(found, buttons.all(), strict=True):
         button.focus()
         page.keyboard.press("Enter")
@@ -181,7 +195,43 @@ def test_events_are_listed_and_jumped_to(opened, video, tmp_path):
         row = button.locator("xpath=ancestor::tr").inner_text()
         assert event.name in row and f"{event.confidence:.3f}" in row
         assert all(text in row for text in event.captions[:3])
-    assert f"{len(found)} events" in page.inner_text("header")
+    told = "; ".join(
+        f"{clock(e.start_second)} – {clock(e.end_second)} {e.name}"
+        + (f" ({e.class_probability:.3f})" if e.label else "")  # no more than below
+        for e in found
+    )
+    assert f"2 events in 0:07.2: {told}." in page.inner_text("header")
+
+
+def test_a_picture_leads_to_its_moment(opened, tmp_path):
+    line = scored(18, edges=np.arange(19) * 4, second_edges=np.arange(19) * 0.4)
+    page = opened(write(tmp_path / "page", line, frames=red))
+    for number, event in enumerate(events(line, BY.threshold.rule), 1):
+        page.get_by_role("button", name=f"Go to the end of event {number}").click()
+        assert now(page)["snippet"] == str(event.end_snippet - 1)
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth == 160)")
+    assert page.locator("img").count() == 6
+
+
+def test_what_a_number_means_is_told_where_it_stands(opened, tmp_path):
+    page = opened(write(tmp_path / "page", scored()))
+    note = page.get_by_text("A score is no probability.").first
+    assert not note.is_visible()
+    page.get_by_role("button", name="What is the score?").focus()
+    assert note.is_visible()
+    page.keyboard.press("Escape")
+    assert not note.is_visible()
+    page.get_by_role("button", name="What is the score?").hover()
+    assert note.is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_everybody_can_use_the_page(opened, tmp_path, width):
+    page = opened(write(tmp_path / "page", scored(18), frames=red), width)
+    for button in page.locator(".ask").all():
+        button.focus()  # its note is on the page then
+        accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def stairs(page, path):

@@ -77,6 +77,10 @@
     button.addEventListener("click", () => go(Number(button.dataset.second)));
   }
 
+  document.addEventListener("keydown", event => {
+    if (event.key === "Escape" && document.activeElement.matches(".ask")) document.activeElement.blur();
+  });
+
   if (video) {
     const follow = () => { if (playable) show(video.currentTime); };
     const frame = () => { follow(); if (playable && !video.paused) requestAnimationFrame(frame); };
