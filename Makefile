@@ -14,6 +14,9 @@ QUICK = tests/test_checkpoint.py tests/test_tfds.py tests/test_videos.py tests/t
 
 demo: .venv/base
 	$(BIN)/python main.py --config demo --vmap-seeds 10 --resume
+	$(BIN)/python main.py --restore runs/demo --detect demo --out runs/demo/detections
+	@printf '%s\n' "the run, and a video beside its truth:" "  runs/demo/report.html" \
+	  "  runs/demo/detections/Explosion033_test/report.html"
 
 test: .venv/test
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=25

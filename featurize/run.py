@@ -79,9 +79,10 @@ def _work(asked: Request) -> None:
     if "pack" in asked.stages:
         report += pack(job)
         if asked.dataset == "demo":
-            from featurize.demo import sentences
+            from featurize.demo import sentences, shown
 
             sentences.write(asked.out)
+            shown.write_shown(asked.out)
     print("; ".join([*report, f"{','.join(asked.stages)} -> {asked.out}"]))
 
 

@@ -1,13 +1,18 @@
 """The committed demo store: small, whole, and no task that a single snippet could solve."""
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import main
 from semvad_jax import store
+from semvad_jax.detection import pictures
 
-DEMO = Path(__file__).resolve().parent.parent / "demo"
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "demo"
 linear_model = pytest.importorskip("sklearn.linear_model", reason="needs the extra test (sklearn)")
 
 
@@ -55,7 +60,7 @@ def linear_scores(demo: store.Store, streams: str, standardised: bool) -> dict[i
 
 
 def test_what_it_holds(demo: store.Store):
-    assert sum(file.stat().st_size for file in DEMO.iterdir()) <= 10e6
+    assert sum(file.stat().st_size for file in DEMO.rglob("*")) <= 10e6
     assert demo.classes == ("Normal", "Fighting", "Explosion", "RoadAccident")
     snippets = [v.snippets for v in demo.videos]
     assert min(snippets) >= 12 and max(snippets) <= 60 and np.mean(snippets) <= 30
@@ -66,6 +71,32 @@ def test_what_it_holds(demo: store.Store):
         abnormal = [v for v in videos if v not in normal]
         assert all(bool(v.intervals) == (split == "test") for v in abnormal)
     assert all(len(demo.texts(i)) == v.snippets for i, v in enumerate(demo.videos))
+
+
+def test_two_videos_can_be_seen_without_a_decoder(demo: store.Store):
+    names = {video.video: video.video for video in demo.videos}
+    files, frames = pictures.beside(demo, names)
+    assert sorted(files) == ["Explosion033_test", "Normal000_test"]
+    assert sum(file.stat().st_size for file in (DEMO / "videos").rglob("*")) <= 1.5e6
+    for i, video in enumerate(demo.videos):
+        if video.video in files:
+            assert bool(video.intervals) == video.video.startswith("Explosion") and demo.texts(i)
+            found = frames(video.video, [(int(frame), 0.0) for frame in video.frame_edges[:-1]])
+            assert len(set(found)) == video.snippets and None not in found
+
+
+def test_make_demo_ends_with_the_pages_of_its_run_and_of_a_video():
+    told = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True).stdout
+    *_, train, detect, pages = told.replace("\\\n", " ").strip().splitlines()
+    argv = shlex.split(train)[2:], shlex.split(detect)[2:]
+    trained, detected = (main.arguments(words) for words in argv)
+    assert trained.config == "demo" and detected.restore == Path("runs/demo")
+    assert detected.detect == "demo"
+    assert shlex.split(pages)[2:] == [
+        "the run, and a video beside its truth:",
+        f"  {detected.restore}/report.html",
+        f"  {detected.out}/Explosion033_test/report.html",
+    ]
 
 
 @pytest.mark.parametrize("streams", ["visual+captions", "captions", "visual"])

@@ -36,7 +36,8 @@ def models():
 
 
 def files(path: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
+    there = sorted(p for p in path.rglob("*") if p.is_file())
+    return {str(p.relative_to(path)): p.read_bytes() for p in there}
 
 
 def write_lines(path: Path, lines) -> Path:
