@@ -85,6 +85,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=_chunk,
         help="seeds that a device computes at once (default, auto: as many as fit)",
     )
+    add(
+        "--cpu-devices",
+        metavar="N",
+        type=_devices,
+        help="devices that a CPU's cores are split into, which share the seeds (default: 1)",
+    )
     add("--resume", action="store_true", help="go on with an interrupted run")
     add(
         "--plan",
@@ -214,6 +220,12 @@ def _lookahead(text: str) -> int | Literal["all"]:
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is no number of snippets; give 0, 1, … or all")
     return "all" if text == "all" else int(text)
+
+
+def _devices(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{count} is no number of devices; give 1 or more")
+    return count
 
 
 def _chunk(text: str) -> int | str:
@@ -442,6 +454,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # before jax is imported: what one command compiled the next one takes from there
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_compiled()))
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")  # of a GPU's memory
+    if args.cpu_devices:
+        os.environ["JAX_NUM_CPU_DEVICES"] = str(args.cpu_devices)
     try:
         if args.verify:
             verified.forget()

@@ -56,6 +56,7 @@ ADDED = COMMON | {
     "loss.text_pairs": "normal",
     "eval.smooth": 1,
     "data.prompts_sha256": "",
+    "train.microbatch": 0,
 }
 LARGEST = 1 << 24  # of a size or a count
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
@@ -162,6 +163,8 @@ class TrainConfig:
     early_stop: Literal["run", "epoch"] = UNSET  # what reload_best ends when nothing gets better
     # of activations; parameters, norms and losses stay float32. auto: float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = UNSET
+    # rows whose gradients are computed at once, and added up over the batch; 0: all
+    microbatch: int = UNSET
     # blocks: activations within a model's blocks are computed again for the gradients, in place of
     # being kept. auto: where the run does not fit the device otherwise
     remat: Literal["auto", "none", "blocks"] = UNSET
@@ -490,6 +493,13 @@ def _check(cfg: Config) -> None:
     for name in positive:
         value = fields[name]
         rules.append((value is UNSET or value > 0, f"{name} {value} must be positive"))
+    part = t.microbatch or 0
+    fits = part >= 0 and (part == 0 or t.batch % part == 0)
+    rules.append((fits, f"train.batch {t.batch} is not a multiple of train.microbatch {part}"))
+    whole = "loss.sigma_greedy" if cfg.loss.sigma_greedy else "loss.sem_videos=anomalous"
+    apart = not cfg.loss.sigma_greedy and cfg.loss.sem_videos != "anomalous"
+    needs = f"{whole} needs all rows of a batch at once; set train.microbatch=0"
+    rules.append((not part or apart, needs))
     row = _table(cfg)
     for name in ("train.dtype", "train.remat"):
         only = row[name]

@@ -226,9 +226,7 @@ class Program:
             return
         if not isinstance(chunk, int):
             self._use(narrower(self.memory(), self.layout, self.limit), remat, on_host)
-        if self.memory().peak > self.limit and len(self.layout.chunks) > 1:
-            self.rests = self.on_host
-        if (over := self.memory().peak - self.limit) <= 0:
+        if (over := self._over(self.limit)) <= 0:
             return
         if placement == "auto":
             over -= self._data(on_host=False) - self._data(on_host=True)
@@ -236,6 +234,14 @@ class Program:
         if asked == "auto" and over > 0:
             remat = "blocks"
         self._use(self.layout.width, remat, on_host)
+        self._over(self.limit)
+
+    def _over(self, limit: int) -> int:
+        """By how much a run is too large; states of waiting seeds rest on the host if they must."""
+        self.rests = self.stacked
+        if self.memory().peak > limit and len(self.layout.chunks) > 1:
+            self.rests = self.on_host
+        return self.memory().peak - limit
 
     def _use(self, width: int, remat: str, on_host: bool) -> None:
         before = self.layout.width, self.cfg

@@ -124,6 +124,41 @@ def loss(
     return total, (parts, outputs.state)
 
 
+def gradients(
+    cfg: Config, frozen: Frozen, batch: Batch, state: TrainState, key: Key[Array, ""]
+) -> tuple[dict[str, Float[Array, ""]], PyTree | None, PyTree]:
+    """The losses of a batch, the total and its parts, the batch statistics after it, and the
+    gradients.
+
+    With `train.microbatch` so many rows at a time. Every loss that may be computed so is a mean
+    over valid rows, or does not depend on rows: each part counts by its share of the valid rows.
+    What dropout leaves out is drawn anew for each part.
+    """
+
+    def of_rows(batch: Batch, key: Key[Array, ""]):
+        value_and_grad = jax.value_and_grad(loss, argnums=1, has_aux=True)
+        (total, (parts, statistics)), grads = value_and_grad(
+            cfg, state.params, state.state, frozen, batch, key, state.step
+        )
+        return {"loss": total} | parts, statistics, grads
+
+    if not cfg.train.microbatch:
+        return of_rows(batch, key)
+    count = cfg.train.batch // cfg.train.microbatch
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+
+    def add(sums: PyTree, now: tuple[Batch, Int[Array, ""]]) -> tuple[PyTree, None]:
+        part, number = now
+        of_part, _, grads = of_rows(part, jax.random.fold_in(key, number))
+        share = part.weight.sum() / batch.weight.sum()
+        return jax.tree.map(lambda s, x: s + share * x, sums, (of_part, grads)), None
+
+    of_batch, _, like = jax.eval_shape(of_rows, batch, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (of_batch, like))
+    (measured, grads), _ = jax.lax.scan(add, zeros, (parts, jnp.arange(count)))
+    return measured, state.state, grads
+
+
 def step(
     cfg: Config, steps: int, frozen: Frozen, batch: Batch, state: TrainState
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
@@ -132,15 +167,12 @@ def step(
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), LOSS)
     key = jax.random.fold_in(key, state.step)
-    value_and_grad = jax.value_and_grad(loss, argnums=1, has_aux=True)
-    (total, (parts, statistics)), grads = value_and_grad(
-        cfg, state.params, state.state, frozen, batch, key, state.step
-    )
+    measured, statistics, grads = gradients(cfg, frozen, batch, state, key)
     params, opt = descend(cfg, steps, grads, state.opt, state.params, state.step)
     new = replace(state, params=params, opt=opt, state=statistics)
     if cfg.train.protocol == "reload_best":
         new = _where(state.stopped, state, new)
-    return replace(new, step=state.step + 1), {"loss": total} | parts
+    return replace(new, step=state.step + 1), measured
 
 
 def _where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:

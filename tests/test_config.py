@@ -1,6 +1,7 @@
 """The three layers of settings, and the sentences for a user's mistakes."""
 
 import dataclasses
+import importlib
 
 import pytest
 
@@ -180,3 +181,32 @@ def test_only_models_that_have_them_take_bfloat16_and_rematerialised_blocks(name
         else:
             with pytest.raises(BadInput, match=f"{field} {value}: model {name} takes"):
                 config.load("ucf", overrides)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_parts_are_for_models_whose_rows_do_not_meet(name):
+    """Neither in a loss of the model's own nor in the statistics of a batch."""
+    module = importlib.import_module(f"semvad_jax.models.{name}")
+    overrides = [f"model.name={name}", "train.microbatch=2"]
+    if hasattr(module, "loss") or hasattr(module, "init_state"):
+        with pytest.raises(BadInput, match=f"model {name} has no train.microbatch; leave it out"):
+            config.load("ucf", overrides)
+    else:
+        config.load("ucf", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["train.microbatch=48"], "train.batch 128 is not a multiple of train.microbatch 48"),
+        (["train.microbatch=-2"], "not a multiple of train.microbatch -2"),
+        (["train.microbatch=2", "loss.sigma_greedy=true"], "loss.sigma_greedy needs all rows"),
+        (
+            ["train.microbatch=2", "loss.sem_videos=anomalous"],
+            "loss.sem_videos=anomalous needs all rows of a batch at once; set train.microbatch=0",
+        ),
+    ],
+)
+def test_parts_of_a_batch_that_cannot_be_added_up_are_refused(overrides, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        config.load("ucf", overrides)

@@ -37,13 +37,14 @@ def test_planned_shapes_are_those_of_the_data(tmp_path, model):
     assert shapes(videos.window_shapes()) == shapes(videos.windows())
 
 
-def test_products_of_a_step_are_counted_by_hand(tmp_path):
+@pytest.mark.parametrize("rows", [0, 2])
+def test_products_of_a_step_are_counted_by_hand(tmp_path, rows):
     """MIL on captions: Q → D → 1 a snippet. Forward, both kernels' gradients, and the gradient of
     the hidden values: 2 · (2QD + 3D) operations a snippet.
     """
     features = make_store(tmp_path / "store", lengths=(5, 8))
-    cfg = config.load("ucf", ["model.name=mil", "model.inputs=captions", *SMALL])
-    cfg = config.resolve(cfg, features)
+    sets = ["model.name=mil", "model.inputs=captions", f"train.microbatch={rows}", *SMALL]
+    cfg = config.resolve(config.load("ucf", sets), features)
     program = seeds.Program(cfg, features, 2, target=seeds.Target(seeds.mesh(), None))
     q, d = cfg.data.caption_dim, cfg.model.dim
     assert sum(plan.products(program).values()) == 8 * 8 * 2 * (2 * q * d + 3 * d)
@@ -69,6 +70,16 @@ def test_a_plan_trains_nothing_and_needs_no_features(tmp_path, monkeypatch, caps
         and "temporaries of a step" in told
     )
     assert not any(tmp_path.iterdir())
+
+
+def test_cores_can_be_devices_of_their_own(tmp_path):
+    """In a process of its own: the devices are counted when jax starts."""
+    make_store(tmp_path / "store", lengths=(5, 8))
+    command = [sys.executable, "main.py", "--config", "ucf", "--data", str(tmp_path / "store")]
+    command += ["--plan", "--vmap-seeds", "3", "--cpu-devices", "3"]
+    sets = [word for field in (*SMALL, "model.name=mil") for word in ("--set", field)]
+    done = subprocess.run([*command, *sets], cwd=ROOT, capture_output=True, text=True)
+    assert "1 seed at a time on each of 3 devices, float32" in done.stdout, done.stderr
 
 
 def test_the_command_line_names_the_cards_that_are_described():

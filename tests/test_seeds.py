@@ -85,9 +85,10 @@ def test_data_seed_and_weight_seed_are_separate(setup, four):
     assert other[1]["loss"][0, 0] != other[1]["loss"][1, 0]
 
 
-def test_other_widths_and_devices_agree_to_rounding(setup, four):
-    wide = run(on_one_device(*setup, 4, 4), [9, 234, 42, 1])
-    np.testing.assert_allclose(wide[1]["loss"][:, 0], four[1]["loss"][:, 0], rtol=1e-5)
+@pytest.mark.parametrize("width", [1, 4])
+def test_other_widths_agree_to_rounding(setup, four, width):
+    other = run(on_one_device(*setup, 4, width), [9, 234, 42, 1])
+    np.testing.assert_allclose(other[1]["loss"][:, 0], four[1]["loss"][:, 0], rtol=1e-5)
 
 
 def test_two_devices_never_speak_and_agree_with_one(setup, four):
@@ -160,7 +161,7 @@ def device(monkeypatch):
     fall to half with rematerialised blocks; `device.compiled` lists what it compiled.
     """
     one = jax.devices()[0]
-    found = types.SimpleNamespace(limit=None, compiled=[])
+    found = types.SimpleNamespace(limit=None, compiled=[], state=0)
 
     def data_bytes(program, on_host):
         return 100 if on_host else 400
@@ -181,7 +182,9 @@ def device(monkeypatch):
 
     def memory(program):
         temporaries = program.training.memory_analysis().temp_size_in_bytes
-        return seeds.Memory(data_bytes(program, program.rows_on_host), 0, temporaries, 0)
+        chunks = 1 if program.rests is program.on_host else len(program.layout.chunks)
+        rows = data_bytes(program, program.rows_on_host)
+        return seeds.Memory(rows, chunks * found.state, temporaries, 0)
 
     monkeypatch.setattr(seeds.Program, "_data", data_bytes)
     monkeypatch.setattr(seeds.Program, "memory", memory)
@@ -212,6 +215,19 @@ def test_what_fits_is_chosen_in_three_compilations(
     assert program.cfg.data.placement == placement
     _ = program.training
     assert len(device.compiled) == max(compilations, 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "on_host", "placement"),
+    [(1_600, False, "device"), (1_420, True, "device"), (1_300, False, "host")],
+)
+def test_states_wait_on_the_device_where_features_make_room(
+    setup, device, limit, on_host, placement
+):
+    device.limit, device.state = limit, 20
+    program = seeds.Program(*setup, 10)
+    assert program.layout.width == 1 and program.cfg.data.placement == placement
+    assert (program.rests is program.on_host) == on_host
 
 
 def test_what_is_given_is_taken(setup, device):
@@ -252,12 +268,14 @@ def test_states_are_updated_where_they_lie(setup):
         assert compiled.memory_analysis().alias_size_in_bytes == size
 
 
-def test_rematerialised_blocks_give_the_same_numbers_in_less_memory(setup):
+@pytest.mark.parametrize("saving", ["train.remat=blocks", "train.microbatch=2"])
+def test_less_memory_gives_the_same_numbers(setup, saving):
     cfg, store = setup
-    wide = ["model.dim=32", "model.layers=2", "train.remat=blocks"]
+    wide = ["model.dim=32", "model.layers=2", saving]
     cfg = config.load("ucf", [*SMALL, "train.lr=1e-3", "eval.every=0", *wide])
     cfg = config.resolve(cfg, store)
-    plain = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, remat="none"))
+    usual = dataclasses.replace(cfg.train, remat="none", microbatch=0)
+    plain = dataclasses.replace(cfg, train=usual)
     losses, needs = [], []
     for one in (cfg, plain):
         program = on_one_device(one, store, 2)

@@ -117,6 +117,27 @@ def test_an_interval_equals_single_steps_and_inactive_steps_change_nothing(setup
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("part", [2, 5])
+def test_gradients_of_parts_add_up_to_those_of_the_batch(setup, part):
+    """Of a mixed epoch's last batch: 4 of 10 rows count, and some parts have none of these."""
+    cfg, rows, frozen = setup
+    absolute = dataclasses.replace(cfg.loss, text_cosine="absolute")  # else it may be 0
+    mixed = dataclasses.replace(cfg.train, batching="mixed", batch=10)
+    cfg = dataclasses.replace(cfg, loss=absolute, train=mixed)
+    state = train.make_state(cfg, (), jax.random.key(1), jax.random.key(2))
+    drawn = data.batch_rows(cfg, rows, jax.random.key(2), jnp.int32(2), 1)
+    batch = data.gather(rows, jax.tree.map(lambda x: x[0], drawn))
+    assert batch.weight.sum() == 4
+    found = []
+    for microbatch in (0, part):
+        one = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, microbatch=microbatch))
+        gradients = jax.jit(train.gradients, static_argnums=0)
+        found.append(gradients(one, frozen, batch, state, jax.random.key(3)))
+    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+    assert min(float(v) for v in found[0][0].values()) > 0  # no part of the loss is left out
+
+
 def test_weight_seed_and_data_seed_are_separate(setup):
     cfg, *_ = setup
     a, b, c = (

@@ -9,6 +9,7 @@ cross-validation over train videos (configs/studies/preset.py). A data set witho
 PAPER_UCF = {
     "train.dtype": "auto",
     "train.remat": "auto",
+    "train.microbatch": 0,
     "model.dim": 512,
     "model.length": 256,
     "model.layers": 2,

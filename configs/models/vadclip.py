@@ -7,6 +7,7 @@ authors judge by, the better of the two heads.
 UCF = {
     "train.dtype": "auto",
     "train.remat": "auto",
+    "train.microbatch": 0,
     "model.dim": 512,
     "model.length": 256,
     "model.layers": 2,

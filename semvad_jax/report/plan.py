@@ -217,23 +217,24 @@ def products(program: seeds.Program) -> dict[str, float]:
     one = jax.ShapeDtypeStruct((1,), bool)
     step = jax.make_jaxpr(partial(train.run_interval, program.cfg))(frozen, rows, one, state)
     counted: defaultdict[str, float] = defaultdict(float)
-    _count(step.jaxpr, "", counted)
+    _count(step.jaxpr, "", 1, counted)
     return dict(sorted(counted.items(), key=lambda item: -item[1]))
 
 
-def _count(jaxpr: Any, scope: str, counted: dict[str, float]) -> None:
+def _count(jaxpr: Any, scope: str, times: int, counted: dict[str, float]) -> None:
     for equation in jaxpr.eqns:
+        within = times * (equation.params["length"] if equation.primitive.name == "scan" else 1)
         inside = f"{scope}/{equation.source_info.name_stack}"
         if equation.primitive.name == "dot_general":
             (left, _), _ = equation.params["dimension_numbers"]
             inner = prod(equation.invars[0].aval.shape[axis] for axis in left)
             part = next(iter(re.findall(r"\b(fusion|LGT adapter|class texts)\b", inside)), "heads")
-            counted[part] += 2.0 * inner * prod(equation.outvars[0].aval.shape)
+            counted[part] += 2.0 * times * inner * prod(equation.outvars[0].aval.shape)
         for value in equation.params.values():
             for part in value if isinstance(value, (list, tuple)) else [value]:
                 nested = getattr(part, "jaxpr", part)
                 if hasattr(nested, "eqns"):
-                    _count(nested, inside, counted)
+                    _count(nested, inside, within, counted)
 
 
 def plan(cfg: Config, count: int, chunk: int | Literal["auto"] | None, target: str | None) -> None:
