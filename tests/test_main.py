@@ -174,6 +174,17 @@ def test_ctrl_c_saves_and_resume_ends_in_the_same_bits(
     assert again["metrics"] == summary["metrics"]
 
 
+def test_where_features_lie_changes_nothing_and_is_recorded(trained, place, tmp_path):
+    run = tmp_path / "run"
+    main.main(command(place, run, "--vmap-seeds", "2", "--set", "data.placement=host"))
+    main.main(command(place, run, "--vmap-seeds", "2", "--resume"))
+    summaries = [json.loads((r / "summary.json").read_text()) for r in (run, trained)]
+    assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    assert runs.identity_of(run) == runs.identity_of(trained)
+    settings = [json.loads((r / "config.json").read_text()) for r in (run, trained)]
+    assert [s["data"]["placement"] for s in settings] == ["host", "device"]
+
+
 def test_what_was_chosen_for_a_device_stays(trained, place, tmp_path, monkeypatch):
     """A run on a device that holds one seed at a time goes on, and is judged, as it was begun."""
     made = []

@@ -285,14 +285,18 @@ def test_less_memory_gives_the_same_numbers(setup, saving):
     assert needs[0] < needs[1]
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
-def test_features_on_the_host_give_the_same_bits(setup, chunk):
+@pytest.mark.parametrize(
+    ("make", "chunk"), [(on_one_device, 1), (on_one_device, 3), (seeds.Program, 1)]
+)
+def test_features_on_the_host_give_the_same_bits(setup, make, chunk):
+    """On one device and on two, also where the states of waiting seeds are on the host besides."""
     cfg, store = setup
     ends = []
     for placement in ("device", "host"):
-        program = on_one_device(placed(cfg, placement), store, 3, chunk)
+        program = make(placed(cfg, placement), store, 3, chunk)
         on_host = all(isinstance(x, np.ndarray) for x in jax.tree.leaves(program.rows))
         assert on_host == (placement == "host")
+        program.rests = program.on_host if on_host else program.stacked
         ends.append(run(program, [9, 42, 1]))
     same_bits(*ends)
 

@@ -15,8 +15,9 @@ order of the default:
                                 compile time, memory, a step, an evaluation, what a whole run would
                                 take; CHUNK auto: what fits
     placements                  a step of ten seeds of `ucf` in bfloat16, with features on the
-                                device and on the host, in chunks of 10, 5, 2 and 1, and the first
-                                intervals of a run; all programs compiled side by side
+                                device and on the host, in chunks of 10, 5, 2 and 1, and by a
+                                quarter of a batch at a time; the first intervals of a run; all
+                                programs compiled side by side
     bits                        a seed alone against the same seed among ten, at the same width
     widths                      ten steps of chunk 10 against chunk 1, float32 products
     tests                       the repository's quick tests that run JAX, on this device
@@ -422,17 +423,14 @@ def placements(small: bool) -> None:
     cfg = config.resolve(cfg, store)
     rows = data.train_data(cfg, store, data.split(cfg, store)[0])
     data.train_data = lambda *_: rows  # read once
+    quarter = cfg.train.batch // 4
+    wanted = [("device", 10, 0), ("host", 10, 0), ("device", 10, quarter), ("host", 1, 0)]
     programs = []
-    for place, chunk in (
-        ("device", 10),
-        ("host", 10),
-        ("host", 1),
-        ("device", 1),
-        ("device", 5),
-        ("device", 2),
-    ):
+    for place, chunk, part in [*wanted, ("device", 1, 0), ("device", 5, 0), ("device", 2, 0)]:
         placed = dataclasses.replace(cfg.data, placement=place)
-        programs.append(Program(dataclasses.replace(cfg, data=placed), store, len(SEEDS), chunk))
+        parts = dataclasses.replace(cfg.train, microbatch=part)
+        one = dataclasses.replace(cfg, data=placed, train=parts)
+        programs.append(Program(one, store, len(SEEDS), chunk))
         if place == "device":
             programs[-1].rows = programs[0].rows
     say({"made": device_memory()})
@@ -451,7 +449,8 @@ def placements(small: bool) -> None:
             "losses": hashlib.sha256(first.tobytes()).hexdigest()[:12],
             **device_memory(),
         }
-        say({f"{program.cfg.data.placement} {program.layout.width}": found})
+        named = program.cfg.data.placement, program.layout.width, program.cfg.train.microbatch
+        say({" ".join(map(str, named)): found})
     whole_run(programs[0])
 
 
