@@ -311,7 +311,7 @@ def use(args: argparse.Namespace) -> None:
             frames = thumbnails.of_files(files)
         whole = run.detect(args.restore, data, args.out, files, unreadable, args.threshold, frames)
     if not whole:
-        index = args.out / "index.json"
+        index = args.out / "index.html"
         _fail(f"some videos could not be scored; {index} tells why", UNSCORED)
 
 
