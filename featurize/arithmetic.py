@@ -19,14 +19,24 @@ torch.backends.cuda.enable_cudnn_sdp(False)
 RECORD = {"dtype": "float32, and autocast to bfloat16 on a GPU", "threads": THREADS}
 
 
+def on_gpu() -> bool:
+    """Whether the large models compute on a GPU."""
+    return torch.cuda.is_available()
+
+
 def device() -> torch.device:
     """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if on_gpu() else "cpu")
+
+
+def dtype() -> torch.dtype:
+    """Of VideoLLaMA 3's weights and pixels."""
+    return torch.bfloat16 if on_gpu() else torch.float32
 
 
 def autocast() -> AbstractContextManager:
     """bfloat16 for what tolerates it, on a GPU."""
-    if torch.cuda.is_available():
+    if on_gpu():
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 

@@ -12,6 +12,10 @@ each window from the pixels, which are kept for as long.
 The prompts in prompts.json are the paper's (§3.2 and appendix A.1), verbatim. They are part of
 `producer`, so that captions by other ones are kept apart. A caption that reaches the limit of new
 tokens, which the longest one that the paper prints (A.2.3) is well below, ends in CUT.
+
+On a GPU a batch has more windows, and the frames of all of them go through the tower together,
+those of the two snippets that it shares with its neighbours once more: so a batch depends on
+nothing but its place in the video.
 """
 
 import hashlib
@@ -31,6 +35,7 @@ from transformers.video_utils import VideoMetadata
 
 from featurize import arithmetic, videollama3
 from featurize.arithmetic import in_batches
+from featurize.generation import Generation
 from featurize.request import CUT
 from featurize.sources import SNIPPET_FRAMES, Entry, UnreadableVideo, edges
 from featurize.videos import part_middles, snippets
@@ -38,7 +43,9 @@ from semvad_jax.files import BadInput, read_json
 
 FRAMES = 4  # of each snippet that the model sees
 WINDOW = 3  # snippets
-BATCH = 8  # windows of one video; the last ones of a video are filled up
+# windows of one video; on a CPU the last ones of a video are filled up
+BATCH = 64 if arithmetic.on_gpu() else 8
+PATCHES = 2**17  # of frames that go through the vision tower together
 NEW_TOKENS = 128
 LONGEST_SIDE = 200  # times the shorter one: what the model's resizing takes
 PROMPTS = Path(__file__).with_name("prompts.json")
@@ -49,17 +56,18 @@ TEXT = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snippet:
     """What a snippet's three windows need of it."""
 
+    number: int  # in the video
     size: tuple[int, int]  # of the video's picture, width and height
     length: int  # in frames of the video
     positions: list[int]  # of the frames seen, within the snippet
     seconds: np.ndarray | None  # times of its frames and its end, where the rate varies
     grid: tuple[int, int]  # of patches in a frame
     pixels: Tensor  # [FRAMES · h · w, numbers of a patch], on the CPU
-    tokens: Tensor  # [FRAMES · h · w / 4, D], on the model's device
+    tokens: Tensor | None  # [FRAMES · h · w / 4, D]; None on a GPU, which makes them by the batch
 
 
 class Prompts(TypedDict):
@@ -75,6 +83,14 @@ class Window(NamedTuple):
 
     text: str
     tokens: Tensor
+
+
+class Unseen(NamedTuple):
+    """A batch of windows before the vision tower: what a GPU needs of it."""
+
+    pixels: list[Tensor]  # of each snippet, [FRAMES · h · w, numbers of a patch]
+    grid: tuple[int, int]  # of patches in a frame
+    windows: list[tuple[str, list[int], Tensor]]  # text, its snippets, which of their tokens stay
 
 
 class VideoLlama3:
@@ -113,7 +129,8 @@ class VideoLlama3:
             "window": "the snippet between its neighbours; at an end the snippet there once more",
             "pixels": videollama3.PIXELS | {"frames": FRAMES * WINDOW},
             "decoding": self._decoding | {"stops": list(STOPS)},
-            "batch": f"{BATCH} windows of one video, padded on the left to the longest",
+            "batch": f"{BATCH} windows of one video, "
+            + ("each read alone" if arithmetic.on_gpu() else "padded on the left to the longest"),
             "dtype": "bfloat16 on a GPU, float32 on a CPU",
             "attention": "flash attention 2 where installed beside a GPU, else SDPA, not cuDNN's",
             "threads": arithmetic.THREADS,
@@ -144,7 +161,7 @@ class VideoLlama3:
         @torch.inference_mode()
         def caption(frames: list[np.ndarray]) -> str:
             size = seen[0].size if seen else frames[0].shape[1::-1]
-            last = self._look(processor, frames, SNIPPET_FRAMES, size)
+            last = self._look(processor, 0, frames, SNIPPET_FRAMES, size)
             seen[:] = [*(seen or [last, last])[-2:], last]
             return self._texts(list(self._generate([self._window(seen, fps)])))[0]
 
@@ -162,28 +179,69 @@ class VideoLlama3:
     @torch.inference_mode()
     def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:
         """The new tokens of each snippet's caption; after its end they are padding."""
+        if arithmetic.on_gpu():
+            for first, batch in enumerate(self._unseen(entry, start)):
+                self._seed(entry, start + first * BATCH)
+                yield from self._generate(self._windows_of(batch))
+            return
         windows, first = self._windows(entry, start), start
         while batch := list(islice(windows, BATCH)):
-            if self._decoding["do_sample"]:
-                seed = hashlib.sha256(f"{entry.video} {first}".encode()).digest()
-                torch.manual_seed(int.from_bytes(seed[:4]))
+            self._seed(entry, first)
             yield from in_batches(self._generate, batch, BATCH)
             first += BATCH
 
-    def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
-        seen = self._seen(entry, max(start - 1, 0))
-        before = here = next(seen, None)
-        if start:
-            here = next(seen, None)
-        if before is None or here is None:
-            return
-        for after in chain(seen, [None]):
-            yield self._window([before, here, after or here], entry.fps)
-            if after is not None:
-                before, here = here, after
+    def _seed(self, entry: Entry, first: int) -> None:
+        """Sampling's, for the batch that begins with snippet `first`."""
+        if self._decoding["do_sample"]:
+            seed = hashlib.sha256(f"{entry.video} {first}".encode()).digest()
+            torch.manual_seed(int.from_bytes(seed[:4]))
 
-    def _seen(self, entry: Entry, start: int) -> Iterator[Snippet]:
-        """The video's snippets from `start` on."""
+    def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
+        """The windows of the snippets from `start` on, each frame seen by the tower once."""
+        for three in _threes(self._seen(entry, max(start - 1, 0), tower=True), start):
+            yield self._window(three, entry.fps)
+
+    def _unseen(self, entry: Entry, start: int = 0) -> Iterator[Unseen]:
+        """The same in batches, before the tower."""
+        threes = _threes(self._seen(entry, max(start - 1, 0), tower=False), start)
+        for one in threes:
+            first, grid = one[0].number, one[0].grid
+            pixels, windows = list[Tensor](), []
+            for three in chain([one], islice(threes, BATCH - 1)):
+                text, kept = self._prompt(three, entry.fps)
+                windows.append((text, [snippet.number - first for snippet in three], kept))
+                for snippet in three:
+                    if snippet.number - first == len(pixels):
+                        pixels.append(snippet.pixels.to(arithmetic.dtype()))
+            yield Unseen(pixels, grid, windows)
+
+    def _windows_of(self, batch: Unseen) -> list[Window]:
+        """The windows of a batch, the tower's tokens in them."""
+        height, width = batch.grid
+        most = max(PATCHES // (FRAMES * height * width), 1)
+        tokens = list[Tensor]()
+        for i in range(0, len(batch.pixels), most):
+            tokens += self._tower(batch.pixels[i : i + most], batch.grid)
+        return [
+            Window(text, torch.cat([tokens[i] for i in three])[kept.to(tokens[0].device)])
+            for text, three, kept in batch.windows
+        ]
+
+    def _tower(self, pixels: Sequence[Tensor], grid: tuple[int, int]) -> Sequence[Tensor]:
+        """The tokens of some snippets' frames, [FRAMES · h · w / 4, D] each."""
+        device, merge = self._model.device, self._processor.video_processor.merge_size
+        together = torch.cat(list(pixels))
+        if device.type == "cuda":
+            together = together.pin_memory()
+        features = self._model.get_video_features(
+            together.to(device, non_blocking=True),
+            torch.tensor([[FRAMES, *grid]] * len(pixels), device=device),
+            video_merge_sizes=torch.tensor([merge] * len(pixels), device=device),
+        )
+        return features.pooler_output
+
+    def _seen(self, entry: Entry, start: int, tower: bool) -> Iterator[Snippet]:
+        """The video's snippets from `start` on, with tokens if the `tower` is to see them."""
         processor = self._processor.video_processor  # so that unusable weights are told first
         size, borders = None, edges(entry.frames)
         times = entry.times
@@ -194,15 +252,18 @@ class VideoLlama3:
             size = size or frames[0].shape[1::-1]
             if number >= start:
                 seconds = None if times is None else times[first : end + 1]
-                yield self._look(processor, frames, int(end - first), size, seconds)
+                length = int(end - first)
+                yield self._look(processor, number, frames, length, size, seconds, tower)
 
     def _look(
         self,
         processor: Any,
+        number: int,
         frames: list[np.ndarray],
         length: int,
         size: tuple[int, int],
         seconds: np.ndarray | None = None,
+        tower: bool = True,
     ) -> Snippet:
         """A snippet of a video of this size; a frame is prepared as one of its window's 12."""
         if max(size) > LONGEST_SIDE * min(size):
@@ -212,17 +273,19 @@ class VideoLlama3:
         frames = [_of_size(frame, size) for frame in frames]
         ready = processor(np.stack(frames), size=budget, return_tensors="pt")
         pixels, grid = ready["pixel_values_videos"], ready["video_grid_thw"]
-        features = self._model.get_video_features(
-            pixels.to(self._model.device),
-            grid.to(self._model.device),
-            video_merge_sizes=ready["video_merge_sizes"].to(self._model.device),
-        )
-        shape, tokens = (grid[0, 1].item(), grid[0, 2].item()), features.pooler_output
+        shape = (grid[0, 1].item(), grid[0, 2].item())
+        (tokens,) = self._tower([pixels], shape) if tower else [None]
         positions = part_middles(length, FRAMES)
-        return Snippet(size, length, positions, seconds, shape, pixels, torch.cat(tokens))
+        return Snippet(number, size, length, positions, seconds, shape, pixels, tokens)
 
     def _window(self, three: Sequence[Snippet], fps: float) -> Window:
         """The prompt of three snippets and the tokens that the model's own pruning leaves."""
+        text, kept = self._prompt(three, fps)
+        tokens = torch.cat([snippet.tokens for snippet in three if snippet.tokens is not None])
+        return Window(text, tokens[kept.to(tokens.device)])
+
+    def _prompt(self, three: Sequence[Snippet], fps: float) -> tuple[str, Tensor]:
+        """The prompt of three snippets, and which of their tokens the model's pruning leaves."""
         processor = self._processor.video_processor
         starts = np.cumsum([0, *(snippet.length for snippet in three)]).tolist()
         indices = [
@@ -232,25 +295,25 @@ class VideoLlama3:
         ]
         if all(snippet.seconds is not None for snippet in three):
             indices, fps = _milliseconds_seen(three), 1000.0  # it divides the one by the other
-        tokens = torch.cat([snippet.tokens for snippet in three])
         about: dict[str, Any] = {
             "video_grid_thw": torch.tensor([[len(indices), *three[0].grid]]),
             "video_merge_sizes": torch.tensor([processor.merge_size]),
             "video_metadata": [VideoMetadata(starts[-1], fps=fps, frames_indices=indices)],
         }
-        kept = torch.ones(len(tokens), dtype=torch.bool)
+        pixels = torch.cat([snippet.pixels for snippet in three])
+        kept = torch.ones(len(pixels) // processor.merge_size**2, dtype=torch.bool)
         if processor.use_token_compression:
-            pixels = torch.cat([snippet.pixels for snippet in three])
             kept = processor._get_compression_mask(
                 pixels, about["video_grid_thw"], about["video_merge_sizes"]
             )
         about["video_compression_mask"] = kept
         video = self._processor.replace_video_token(about, 0)
-        text = TEXT.format(video=video, **self._prompts)
-        return Window(text, tokens[kept.to(tokens.device)])
+        return TEXT.format(video=video, **self._prompts), kept
 
     def _generate(self, batch: Sequence[Window]) -> np.ndarray:
         """New tokens [B, at most NEW_TOKENS] of windows of one video."""
+        if arithmetic.on_gpu():
+            return self._generation([self._embedded(window) for window in batch]).cpu().numpy()
         texts = [window.text for window in batch]
         prompt = self._processor.tokenizer(
             texts, padding=True, padding_side="left", return_tensors="pt"
@@ -260,6 +323,18 @@ class VideoLlama3:
         embedded[video] = torch.cat([window.tokens for window in batch])
         new = self._model.generate(inputs_embeds=embedded, attention_mask=prompt["attention_mask"])
         return new.cpu().numpy()
+
+    def _embedded(self, window: Window) -> Tensor:
+        """A window's prompt as embeddings, [L, D]."""
+        ids = torch.tensor(self._processor.tokenizer(window.text)["input_ids"])
+        embedded = self._model.get_input_embeddings()(ids.to(self._model.device))
+        embedded[(ids == self._processor.video_token_id).to(embedded.device)] = window.tokens
+        return embedded
+
+    @cached_property
+    def _generation(self) -> Generation:
+        model = self._model
+        return Generation(model.model.language_model, model.lm_head, model.generation_config)
 
     @property
     def _model(self) -> Any:
@@ -273,6 +348,10 @@ class VideoLlama3:
     def _loaded(self) -> tuple[Any, Any]:
         commit = "main" if isinstance(self._where, Path) else self.producer["revision"]
         model, processor = videollama3.load(self._where, arithmetic.device(), commit)
+        return self._ready(model, processor)
+
+    def _ready(self, model: Any, processor: Any) -> tuple[Any, Any]:
+        """The two, set for what is written."""
         # In place of the checkpoint's own, whose repetition penalty would hold for greedy too.
         model.generation_config = GenerationConfig(
             **self._decoding,
@@ -283,6 +362,19 @@ class VideoLlama3:
         # where generation looks at those of the last.
         model.lm_head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
         return model, processor
+
+
+def _threes(seen: Iterator[Snippet], start: int) -> Iterator[tuple[Snippet, Snippet, Snippet]]:
+    """Each snippet from `start` on between its neighbours; `seen` begins with the one before it."""
+    before = here = next(seen, None)
+    if start:
+        here = next(seen, None)
+    if before is None or here is None:
+        return
+    for after in chain(seen, [None]):
+        yield before, here, after or here
+        if after is not None:
+            before, here = here, after
 
 
 def _milliseconds_seen(three: Sequence[Snippet]) -> list[int]:

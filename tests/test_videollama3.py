@@ -567,6 +567,46 @@ def test_captions_go_on_from_any_batch(remote, moving, monkeypatch, settings):
     assert list(model.blocks(moving, 4)) == []
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The form for a GPU, computed in float32 on the CPU."""
+    monkeypatch.setattr(captions.arithmetic, "on_gpu", lambda: True)
+    monkeypatch.setattr(captions.arithmetic, "device", lambda: CPU)
+    monkeypatch.setattr(captions.arithmetic, "dtype", lambda: torch.float32)
+    monkeypatch.setattr(captions, "BATCH", 4)
+
+
+@pytest.mark.parametrize("patches", [2**17, 80 * 4 * 2, 1])
+def test_many_windows_at_once_are_captioned_as_one_by_one(
+    tmp_path, remote, plain, as_on_a_gpu, monkeypatch, patches
+):
+    monkeypatch.setattr(captions, "PATCHES", patches)
+    entry = render(tmp_path / "v.mp4", 150)
+    captioner, seen = VideoLlama3("2b", remote), list[int]()
+    tower = captioner._model.get_video_features
+
+    def counted(pixels, grid, **more):
+        seen.append(len(grid))
+        return tower(pixels, grid, **more)
+
+    monkeypatch.setattr(captioner._model, "get_video_features", counted)
+    whole = list(captioner.blocks(entry))
+    assert cut(captioner.tokens(entry)) == cut(plain.of(entry))
+    assert [len(block) for block in whole] == [4, 4, 2]
+    calls = {1: [1] * 14, 640: [2, 2, 1, 2, 2, 2, 2, 1], 2**17: [5, 6, 3]}  # of 10 snippets
+    assert seen == 2 * calls[patches]
+    assert list(captioner.blocks(entry, 4)) == whole[1:]
+    assert "4 windows of one video, each read alone" == captioner.producer["batch"]
+
+
+def test_one_by_one_in_the_form_for_a_gpu(captioner, remote, tmp_path, as_on_a_gpu):
+    entry = render(tmp_path / "v.mp4", frames=48)
+    caption = VideoLlama3("2b", remote).in_turn(entry.fps)
+    frames = captions.snippets(entry.path, captions.edges(entry.frames), captioner.frames)
+    found = [caption(picked) for picked in frames]
+    assert found[1:] == captioner(entry)[:2]
+
+
 def test_a_picture_too_narrow_for_the_model_is_told(captioner, moving, monkeypatch):
     narrow = [np.zeros((2, 640, 3), np.uint8)] * captions.FRAMES
     monkeypatch.setattr(captions, "snippets", lambda *_: iter([narrow] * 3))

@@ -38,6 +38,8 @@ PRODUCERS = ("visual", "captions", "text")
 # What a producer says of the files it read. Other videos come from other files, so it may differ.
 OF_FILES = ("file", "files", "sha256", "sha256_of_names_and_sizes")
 OF_FILES += ("repeated_last_captions", "videos_with_one_crop", "layout")
+# How it computed, which differs between kinds of machines.
+OF_FILES += ("batch",)
 HEAD = "snippet,start_frame,end_frame,start_second,end_second,score_mean,score_sd,class"
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 # hidden names, separators and controls, the names of our own files

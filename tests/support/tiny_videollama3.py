@@ -37,6 +37,31 @@ VISION = {
     "layer_norm_eps": 1e-6,
     "attention_dropout": 0.0,
 }
+# What differs in the published checkpoints: Qwen2.5's sizes, and the vision tower's.
+PUBLISHED_TEXT = {
+    "2b": {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+    },
+    "7b": {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+    },
+}
+PUBLISHED_VISION = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+}
 ROPE_THETA = 1e4
 # The published names, from the native ones; not derived from the loader's own table.
 REMOTE_NAMES = {
