@@ -311,9 +311,12 @@ def test_names_and_captions_are_text_whatever_they_hold(opened, tmp_path):
 
 
 def test_a_page_whose_video_is_lost_says_so_and_works(opened, tmp_path):
-    page = opened(write(tmp_path / "page", scored(), tmp_path / "gone.mp4"), lost=True)
+    gone = tmp_path / "gone.mp4"
+    page = opened(write(tmp_path / "page", scored(), gone, frames=red), lost=True)
     page.locator("#unplayable").wait_for(state="visible")
-    assert "../gone.mp4" in page.inner_text("#unplayable") and not page.is_visible("video")
+    told = page.inner_text("#unplayable")
+    assert "../gone.mp4" in told and "pictures of the events" in told
+    assert not page.is_visible("video") and page.locator("td img").first.is_visible()
     click_at(page, 0.7)
     assert now(page)["caption"] == "caption 3"
 
