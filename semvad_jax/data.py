@@ -259,13 +259,14 @@ class Rows(NamedTuple):
 
     features: Int[Array | np.ndarray, "*I B"]  # whose snippets
     labels: Int[Array | np.ndarray, "*I B"]  # whose labels: with `data.shuffle_labels`, of others
-    weight: Float[Array | np.ndarray, "*I B"]  # 0 for those that fill a mixed epoch's last batch
+    # 0 for those that fill a mixed epoch's last batch; None for balanced batches, where all count
+    weight: Float[Array | np.ndarray, "*I B"] | None
 
 
 def epoch_rows(
     cfg: Config, data: TrainData, key: Key[Array, ""], epoch: Int[Array, ""]
-) -> tuple[Int[Array, "I B"], Float[Array, "I B"]]:
-    """The rows of all steps of an epoch and their weights: the key and the epoch decide them,
+) -> tuple[Int[Array, "I B"], Float[Array, "I B"] | None]:
+    """The rows of all steps of an epoch and their `Rows.weight`: the key and the epoch decide them,
     nothing else. Balanced batches hold the normal rows first.
     """
     steps, size = steps_per_epoch(cfg, data), cfg.train.batch
@@ -275,7 +276,7 @@ def epoch_rows(
             jax.random.permutation(k, rows)[: steps * (size // 2)].reshape(steps, size // 2)
             for k, rows in zip(jax.random.split(key), (data.normal, data.abnormal), strict=True)
         ]
-        return jnp.concatenate(halves, axis=1), jnp.ones((steps, size))
+        return jnp.concatenate(halves, axis=1), None
     count = len(data.video)
     order = jnp.pad(jax.random.permutation(key, count), (0, steps * size - count))
     weight = jnp.arange(steps * size) < count
@@ -291,8 +292,8 @@ def batch_rows(
     steps, size = steps_per_epoch(cfg, data), cfg.train.batch
     epochs = start // steps + jnp.arange(-(-(steps - 1 + count) // steps))
     order = jax.vmap(lambda epoch: epoch_rows(cfg, data, key, epoch))(epochs)
-    rows, weight = (
-        jax.lax.dynamic_slice_in_dim(x.reshape(-1, size), start % steps, count) for x in order
+    rows, weight = jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x.reshape(-1, size), start % steps, count), order
     )
     if not cfg.data.shuffle_labels:
         return Rows(rows, rows, weight)
@@ -301,16 +302,24 @@ def batch_rows(
 
 
 def taken(data: TrainData, rows: Rows) -> tuple[Any, ...]:
-    """The arrays of the `Batch` of the given rows; NumPy's where these are."""
+    """The arrays of the batch of the given rows; NumPy's where these are."""
     video = data.video[rows.features]
     labels = data.labels[data.video[rows.labels]]
     features = data.visual[rows.features], data.captions[video]
     return *features, data.length[video], labels, rows.weight
 
 
+def batch_of(arrays: tuple[Any, ...]) -> Batch:
+    """The batch of what is `taken`. That all rows count is a constant, which compiles to less."""
+    visual, captions, length, labels, weight = arrays
+    if weight is None:
+        weight = jnp.ones(len(length))
+    return Batch(visual, captions, length, labels, weight)
+
+
 def gather(data: TrainData, rows: Rows) -> Batch:
     """The batch of the given rows."""
-    return Batch(*taken(data, rows))
+    return batch_of(taken(data, rows))
 
 
 def slots_of(cfg: Config, snippets: int) -> int:

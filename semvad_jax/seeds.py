@@ -29,7 +29,7 @@ from semvad_jax.files import BadInput
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import prepared
 from semvad_jax.store import Store
-from semvad_jax.types import Batch, Frozen, TrainData, TrainState, Weights, Windows
+from semvad_jax.types import Frozen, TrainData, TrainState, Weights, Windows
 
 FREE = 2 * 10**9  # bytes of what JAX may take of a device that a run leaves free
 
@@ -212,7 +212,8 @@ class Program:
         three compilations.
 
         What costs least time comes first: on an H100 one seed at a time took 1.07 times as long a
-        step as ten at once, and rematerialised blocks 1.24 times.
+        step as ten at once, and rematerialised blocks 1.24 times. One seed's batch, 84 MB, is
+        gathered on the host while a step of a smaller card runs.
         """
         asked, placement, devices = self.cfg.train.remat, self.cfg.data.placement, self.mesh.size
         most = chunk if isinstance(chunk, int) else -(-seeds // devices)
@@ -367,10 +368,10 @@ class Program:
         return jax.jit(interval, donate_argnums=1).lower(shared, state).compile()
 
     def _one_step(
-        self, frozen: Frozen, one: tuple[tuple[jax.Array, ...], TrainState]
+        self, frozen: Frozen, one: tuple[PyTree, TrainState]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         batch, state = one
-        return one_seed.step(self.cfg, self.steps_per_epoch, frozen, Batch(*batch), state)
+        return one_seed.step(self.cfg, self.steps_per_epoch, frozen, data.batch_of(batch), state)
 
     @cached_property
     def draw_rows(self) -> Callable:
@@ -382,12 +383,14 @@ class Program:
 
         return jax.jit(jax.vmap(of_seed))
 
-    def _abstract_batch(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+    def _abstract_batch(self) -> PyTree:
         """Shapes of a chunk's batch, as `_gathered` gives it."""
         rows, first = self.rows, (self.layout.slots, self.cfg.train.batch)
         parts = (rows.visual, rows.captions, rows.length, rows.labels)
         shapes = [jax.ShapeDtypeStruct((*first, *x.shape[1:]), x.dtype) for x in parts]
-        return _placed((*shapes, jax.ShapeDtypeStruct(first, np.float32)), self.stacked)
+        mixed = self.cfg.train.batching == "mixed"
+        weight = jax.ShapeDtypeStruct(first, np.float32) if mixed else None
+        return _placed((*shapes, weight), self.stacked)
 
     def run_interval(self, chunks: list[TrainState], steps: int) -> list[dict[str, jax.Array]]:
         """Takes all chunks so many steps on, each state in its place in the list; returns the
@@ -422,7 +425,7 @@ class Program:
             measured.append(jax.tree.map(lambda *x: jnp.stack(x, axis=1), *losses))
         return measured
 
-    def _gathered(self, rows: data.Rows, step: int) -> tuple[np.ndarray, ...]:
+    def _gathered(self, rows: data.Rows, step: int) -> PyTree:
         """The arrays of a step's batches, of all slots of a chunk, taken on the host."""
         slots = self.layout.slots
         batch = data.taken(self.rows, jax.tree.map(lambda x: x[:, step].reshape(-1), rows))

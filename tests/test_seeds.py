@@ -305,7 +305,7 @@ def test_what_features_on_the_host_take_of_a_device(setup):
     """Two batches, each as large as a step's arguments besides the state."""
     cfg, store = setup
     there, here = (on_one_device(placed(cfg, p), store, 2) for p in ("host", "device"))
-    rest = there.memory().data - 2 * 2 * 8 * (8 * 2 * (12 + 10) + 4 + 4 * 3 + 4)
+    rest = there.memory().data - 2 * 2 * 8 * (8 * 2 * (12 + 10) + 4 + 4 * 3)
     rows = sum(x.nbytes for x in jax.tree.leaves(here.rows))
     assert rest + rows == here.memory().data
 

@@ -158,9 +158,7 @@ def logits_differ(
 ) -> float:
     """The largest difference between any model's logits and ours, on one seed's first batch."""
     apply = jax.jit(train.model(cfg).apply, static_argnums=0)
-    batch = jax.jit(data.gather)(
-        program.rows, data.Rows(rows, rows, np.ones(len(rows), np.float32))
-    )
+    batch = jax.jit(data.gather)(program.rows, data.Rows(rows, rows, None))
     ours = apply(cfg, state.params, program.frozen, batch)
     inputs = [torch_semvad.tensor(x) for x in (batch.visual, batch.captions, batch.length)]
     with torch.inference_mode():
