@@ -6,6 +6,8 @@ python main.py --restore RUN --eval [--data STORE [--class-map FILE] [--other-ca
 python main.py --restore RUN --eval --lookahead K …  judge it as a camera would be scored
 python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
+python main.py --restore RUN --calibrate DIR --alarms-per-hour X --out D
+                                                     a threshold for a camera, by its normal videos
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
@@ -19,19 +21,22 @@ Config files (--config PATH) and study files are Python programs and are run: us
 import argparse
 import errno
 import hashlib
+import math
 import os
 import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from semvad_jax import config
 from semvad_jax.files import BadInput, cache_folder, locked, printable
 from semvad_jax.store import verified
 
 if TYPE_CHECKING:
+    from semvad_jax.detection.pictures import Frames
+    from semvad_jax.detection.thresholds import Asked
     from semvad_jax.studies.captions import CaptionMatch
     from semvad_jax.studies.folds import CrossValidation
     from semvad_jax.studies.runtime import Runtime
@@ -119,6 +124,38 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--threshold", metavar="X", type=_score, help="--detect: a score above it is an event")
     add(
+        "--alarms-per-hour",
+        metavar="X",
+        type=_positive,
+        help="--detect, --calibrate: the lowest threshold that normal videos show to have no more "
+        "false alarms (upper 95 %% bound)",
+    )
+    add(
+        "--close",
+        metavar="SHARE",
+        type=_score,
+        help="--detect, --calibrate: an event goes on while scores are above this share of the "
+        "threshold (default 1; 0.5 with --alarms-per-hour)",
+    )
+    add(
+        "--least",
+        metavar="SECONDS",
+        type=_seconds,
+        help="--detect, --calibrate: what is shorter is no event (default 0; 1 with "
+        "--alarms-per-hour)",
+    )
+    add(
+        "--calibrate",
+        metavar="VIDEO|DIR|STORE",
+        help="choose the threshold for --alarms-per-hour on normal videos of your own camera",
+    )
+    add(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="--detect: the threshold that --calibrate wrote to --out",
+    )
+    add(
         "--weights",
         metavar="NAME=DIR",
         nargs="+",
@@ -168,18 +205,19 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--scorer NAME needs --data STORE, and takes --out DIR and nothing else")
     if args.results and (args.eval or args.detect or args.data or args.out):
         parser.error("--results takes a directory and nothing else")
-    if args.restore and args.eval == bool(args.detect):
-        parser.error("--restore needs either --eval or --detect VIDEO|DIR|STORE")
+    if args.restore and sum(map(bool, (args.eval, args.detect, args.calibrate))) != 1:
+        parser.error("--restore needs one of --eval, --detect VIDEO|DIR|STORE and --calibrate DIR")
     if args.plan and (not args.config or args.study or args.from_torch):
         parser.error("--plan goes with --config NAME, and plans its training")
     if args.target and not args.plan:
         parser.error("--target is for --plan")
     if args.from_torch and not (args.config and args.eval):
         parser.error("--from-torch needs --config NAME and --eval")
-    if args.config and (args.detect or args.eval and not args.from_torch):
-        parser.error("--eval and --detect need --restore RUN")
-    if args.detect and not args.out:
-        parser.error("--detect needs --out DIR")
+    if args.config and (args.detect or args.calibrate or args.eval and not args.from_torch):
+        parser.error("--eval, --detect and --calibrate need --restore RUN")
+    if (args.detect or args.calibrate) and not args.out:
+        parser.error("--detect and --calibrate need --out DIR")
+    _check_events(args, parser)
     if args.class_map and not (args.study or args.restore and args.eval and args.data):
         parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
     if args.folds is not None and (not args.study or args.folds < 2):
@@ -188,11 +226,23 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--other-captioner needs --restore RUN --eval --data STORE")
     if args.lookahead and (not (args.restore and args.eval) or args.data):
         parser.error("--lookahead needs --restore RUN --eval, and is judged on RUN's own store")
-    if args.threshold is not None and not args.detect:
-        parser.error("--threshold is for --detect")
-    if args.weights and not (args.detect or args.study):
-        parser.error("--weights is for --detect, --study table4 and --study runtime")
+    if args.weights and not (args.detect or args.calibrate or args.study):
+        parser.error("--weights is for --detect, --calibrate, --study table4 and --study runtime")
     return args
+
+
+def _check_events(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses what does not go together in the options that say what an event is."""
+    one_of, more = ("threshold", "alarms_per_hour", "calibration"), ("close", "least")
+    given = [name for name in (*one_of, *more) if getattr(args, name) is not None]
+    if given and not (args.detect or args.calibrate):
+        parser.error(f"--{given[0].replace('_', '-')} is for --detect")
+    if args.calibrate and [name for name in given if name in one_of] != ["alarms_per_hour"]:
+        parser.error("--calibrate DIR needs --alarms-per-hour X, by which it chooses a threshold")
+    if len([name for name in given if name in one_of]) > 1:
+        parser.error("give one of --threshold, --alarms-per-hour and --calibration")
+    if args.calibration and len(given) > 1:
+        parser.error("--calibration FILE says itself what --close and --least were")
 
 
 def _others(
@@ -226,6 +276,18 @@ def _devices(text: str) -> int:
     if (count := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{count} is no number of devices; give 1 or more")
     return count
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no length in seconds")
+    return seconds
+
+
+def _positive(text: str) -> float:
+    if not 0 < (rate := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no rate; give a number above 0")
+    return rate
 
 
 def _chunk(text: str) -> int | str:
@@ -281,7 +343,6 @@ def train(args: argparse.Namespace) -> None:
 def use(args: argparse.Namespace) -> None:
     """--restore: judges a trained run, or detects with it."""
     from semvad_jax import run
-    from semvad_jax.store.locate import is_store
 
     if args.lookahead:
         run.evaluate_in_real_time(args.restore, args.lookahead)
@@ -293,26 +354,51 @@ def use(args: argparse.Namespace) -> None:
 
             captions_exchanged(args.restore, args.data)
         return
+    asked = _asked(args)
     with locked(args.out):
-        data, files, unreadable, frames = args.detect, {}, {}, None
-        if not is_store(data):
-            from featurize import own_videos, request, thumbnails
-
-            weights = request.local_weights(args.weights)
-            producers, folder = run.producers(args.restore), args.out / ".features"
-            try:
-                own = own_videos.featurize(Path(data), folder, producers, weights)
-            except own_videos.NothingReadable as error:
-                run.nothing_scored(args.restore, args.out, error.unreadable)
-                raise
-            except KeyboardInterrupt:
-                _fail("interrupted; the same command continues from here", 130)
-            data, files, unreadable = own
-            frames = thumbnails.of_files(files)
-        whole = run.detect(args.restore, data, args.out, files, unreadable, args.threshold, frames)
+        if args.calibrate:
+            data, _, unreadable, _ = _featurized(args, args.calibrate)
+            run.calibrate(args.restore, data, args.out, unreadable, asked)
+            return
+        by = run.origin(args.restore, asked)  # what cannot be had is said before hours of decoding
+        data, files, unreadable, frames = _featurized(args, args.detect)
+        whole = run.detect(args.restore, data, args.out, files, unreadable, by, frames)
     if not whole:
         index = args.out / "index.html"
         _fail(f"some videos could not be scored; {index} tells why", UNSCORED)
+
+
+def _asked(args: argparse.Namespace) -> "Asked":
+    """What the command line says of events."""
+    from semvad_jax.detection.thresholds import Asked
+
+    return Asked(args.threshold, args.alarms_per_hour, args.calibration, args.close, args.least)
+
+
+def _featurized(
+    args: argparse.Namespace, given: str
+) -> "tuple[str, dict[str, Path], dict[str, str], Frames | None]":
+    """The store of the videos that are given, made for the restored run where they are none; their
+    files, and of those that could not be read the reasons, by name; and what decodes the files.
+    """
+    from semvad_jax import run
+    from semvad_jax.store.locate import is_store
+
+    if is_store(given):
+        return given, {}, {}, None
+    from featurize import own_videos, request, thumbnails
+
+    weights = request.local_weights(args.weights)
+    producers, folder = run.producers(args.restore), args.out / ".features"
+    try:
+        own = own_videos.featurize(Path(given), folder, producers, weights)
+        return own.store, own.files, own.unreadable, thumbnails.of_files(own.files)
+    except own_videos.NothingReadable as error:
+        if args.detect:
+            run.nothing_scored(args.restore, args.out, error.unreadable)
+        raise
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues from here", 130)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -492,7 +578,7 @@ def _compiled() -> Path:
     return cache_folder() / f"compiled-{kind}"
 
 
-def _fail(sentence: str, status: int) -> None:
+def _fail(sentence: str, status: int) -> NoReturn:
     """Ends the program with one line."""
     print(f"error: {printable(sentence)}", file=sys.stderr)
     sys.exit(status)

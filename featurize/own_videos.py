@@ -21,9 +21,9 @@ from featurize import mistakes, run, sources
 from featurize.request import MADE_ONCE, Flags, Request, flags_of
 from featurize.sources import ENDINGS, Entry, UnreadableVideo
 from semvad_jax.files import BadInput
+from semvad_jax.store.format import UNLABELLED
 
 LONGEST = 150  # bytes of a name that comes from a file's
-UNLABELLED = "Unlabelled"  # a class of the temporary store: nobody said what happens
 
 
 class NothingReadable(BadInput):

@@ -5,7 +5,7 @@ STEP/state/                 every array of the state by its path's name, first a
 STEP/checksums.json         `StepRecord`: of STEP's files and of metrics.jsonl up to there
 frozen.safetensors          class embeddings and text tower
 meta.json                   `Meta`: seeds, chunk width, classes, and the store that was trained on
-thresholds.json             where the run has normal val videos: see detection/events.py
+thresholds.json             where the run has normal val videos: see detection/thresholds.py
 checksums.json              {file: its SHA-256}: of these three, of config.json and of summary.json
 
 What is read is compared with its checksum first, so that a damaged file ends in a sentence and
@@ -312,6 +312,16 @@ def _damage_told(folder: Path) -> Iterator[None]:
         raise
     except Exception:
         raise BadInput(f"{folder} is damaged; {_STEP_REMEDY}") from None
+
+
+def weights_sha256(run: Path) -> str:
+    """One checksum of all files of RUN's last step. Raises BadInput where it has none."""
+    saved = steps(run)
+    require(bool(saved), f"{run} holds no finished checkpoint; train with main.py --config first")
+    folder = run / "checkpoint" / str(saved[-1])
+    kept = _step_record(folder)
+    files = _sha256_of_files(folder) if kept is None else kept.files
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def last_weights(run: Path, cfg: Config, meta: Meta) -> tuple[Weights, int]:

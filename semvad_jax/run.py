@@ -31,8 +31,10 @@ from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
-from semvad_jax.detection import index
+from semvad_jax.detection import index, thresholds
+from semvad_jax.detection.events import Origin
 from semvad_jax.detection.pictures import Frames
+from semvad_jax.detection.thresholds import Asked
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
@@ -41,7 +43,7 @@ from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store.locate import open_store
-from semvad_jax.types import Frozen, TrainState
+from semvad_jax.types import Frozen, TrainState, Weights
 
 SAVE_SECONDS = 60  # between checkpoints; an interrupt and the end save too
 STOPPED = 130  # exit status after Ctrl-C or SIGTERM
@@ -369,38 +371,69 @@ def producers(run: Path) -> dict[str, Any]:
     return checkpoint.read_meta(run).producers
 
 
+def origin(run: Path, asked: Asked) -> Origin:
+    """Who scores with RUN, and by which rule that makes an event; no device is touched.
+
+    Raises BadInput as `detection.origin` does.
+    """
+    cfg, meta = checkpoint.read_config(run), checkpoint.read_meta(run)
+    return detection.origin(run, cfg, len(meta.weight_seeds), asked)
+
+
 def detect(
     run: Path,
     data: str,
     out: Path,
     files: Mapping[str, Path],
     unreadable: Mapping[str, str],
-    threshold: float | None,
+    by: Origin,
     frames: Frames | None = None,
 ) -> bool:
     """Scores the videos of a store with all seeds' last weights: OUT/<video>/ scores.csv,
     events.json and report.html, and OUT's index; returns whether every video was scored.
 
     `files` are those of the store's videos that are at hand, by name; `unreadable` videos are not
-    in it, for these reasons; `threshold` is used in place of the run's own; `frames` decodes the
-    files. Raises BadInput where the store has other producers than the run's.
+    in it, for these reasons; `by` is RUN's `origin`; `frames` decodes the files. Raises BadInput
+    where the store has other producers than the run's.
     """
-    cfg, frozen, meta = checkpoint.read(run)
-    features = open_store(data)
-    detection.check_store(cfg, features)
-    detection.check_producers(run, meta.producers, features)
-    checkpoint.check(run, checkpoint.THRESHOLDS)
-    weights, count = checkpoint.last_weights(run, cfg, meta)
-    origin = detection.origin(run, cfg, count, threshold)
-    rows = detection.detect(cfg, frozen, weights, features, origin, out, files, unreadable, frames)
+    cfg, frozen, weights, features = _scorer(run, data)
+    print(by.threshold.sentence())
+    rows = detection.detect(cfg, frozen, weights, features, by, out, files, unreadable, frames)
     for row in rows:
         if row.folder is None:
             print(f"not scored: {row.video}: {row.reason}", file=sys.stderr)
     scored = [row for row in rows if row.folder is not None]
     if scored:
         page = out / "index.html" if len(rows) > 1 else out / str(scored[0].folder) / "report.html"
-        print(f"scored by {count} seed{'s' * (count > 1)}; open in a browser:\n  {page}")
+        print(f"scored by {by.seeds} seed{'s' * (by.seeds > 1)}; open in a browser:\n  {page}")
     return len(scored) == len(rows)
+
+
+def calibrate(run: Path, data: str, out: Path, unreadable: Mapping[str, str], asked: Asked) -> None:
+    """Chooses the rule for a rate of false alarms on a store's normal videos, scored with all
+    seeds' last weights: OUT/calibration.json. `unreadable` videos are not in it, for these reasons.
+
+    Raises BadInput where the store has other producers than the run's, and as
+    `detection.calibrate` does.
+    """
+    cfg, frozen, weights, features = _scorer(run, data)
+    for video, reason in unreadable.items():
+        print(f"left out: {video}: {reason}", file=sys.stderr)
+    found = detection.calibrate(cfg, frozen, weights, features, run, asked)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "calibration.json"
+    thresholds.write_calibration(path, found)
+    print(f"{found.threshold().sentence()}\nuse it by --detect … --calibration {path}")
+
+
+def _scorer(run: Path, data: str) -> tuple[Config, Frozen, Weights, store.Store]:
+    """RUN's settings, Frozen and last weights of all seeds, and a store that they can score."""
+    cfg, frozen, meta = checkpoint.read(run)
+    features = open_store(data)
+    detection.check_store(cfg, features)
+    detection.check_producers(run, meta.producers, features)
+    weights, _ = checkpoint.last_weights(run, cfg, meta)
+    return cfg, frozen, weights, features
 
 
 def nothing_scored(run: Path, out: Path, unreadable: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.special import stdtrit
+from scipy.special import gammaincinv, stdtrit
 
 Interval = tuple[float, float]
 
@@ -27,6 +27,13 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval | N
         return None
     half = stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean() - half), float(x.mean() + half)
+
+
+def poisson_upper(count: int, level: float = LEVEL) -> float:
+    """The exact one-sided upper bound of a Poisson mean of which `count` were counted: half the
+    chi-square quantile with 2 · count + 2 degrees of freedom; 3.0 where none was.
+    """
+    return float(gammaincinv(count + 1, level))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, Interval | None]:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import main
 from semvad_jax import checkpoint, store
 from semvad_jax.detection import detect as detection
+from semvad_jax.detection.thresholds import Asked
 from semvad_jax.files import BadInput
 from semvad_jax.report.summary import read_summary
 from tests.support.command_line import refused, words
@@ -59,8 +60,7 @@ def run(place, tmp_path):
 def opened(run):
     """All that the files of a run say, as --eval, --detect and the studies read them."""
     cfg, _, meta = checkpoint.read(run)
-    checkpoint.check(run, checkpoint.THRESHOLDS)
-    origin = detection.origin(run, cfg, len(meta.weight_seeds), None)
+    origin = detection.origin(run, cfg, len(meta.weight_seeds), Asked())
     summary = read_summary(run / "summary.json")
     return cfg, meta, origin.threshold, summary, checkpoint.metrics_lines(run / "metrics.jsonl")
 

@@ -161,8 +161,72 @@ def test_a_second_call_featurizes_nothing_again(place, tmp_path, monkeypatch):
     detect(place, place / "data" / "videos" / "v7.mp4", tmp_path, "--threshold", "0")
     assert pieces == {p: p.stat().st_mtime_ns for p in pieces}
     told = events_of(tmp_path / "v7")
-    assert told["threshold"] == {"value": 0.0, "source": "given with --threshold"}
+    assert told["threshold"]["value"] == 0.0
+    assert told["threshold"]["source"].startswith("given with --threshold; on val it makes ")
     assert len(told["events"]) == 1 and told["events"][0]["end_frame"] == 62
+
+
+def test_a_camera_is_calibrated_and_its_threshold_used(place, of_store, tmp_path, capsys):
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    for i in (0, 2, 6):  # normal ones, of 2.0, 3.2 and 5.6 seconds
+        shutil.copy(place / "data" / "videos" / f"v{i}.mp4", camera)
+    (camera / "b.avi").touch()
+    argv = ["--restore", str(place / "run"), "--calibrate", str(camera), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main.main([*argv, "--alarms-per-hour", "9"])
+    printed = capsys.readouterr().err
+    assert "left out: b: not a readable video" in printed
+    assert (
+        "snippets of 3 normal videos (11 s): no threshold can be trusted for 9 false alarms an "
+        "hour; 0.34 h of normal video are needed" in printed
+    )
+    assert not (tmp_path / "calibration.json").exists()
+    file = tmp_path / "calibration.json"
+    main.main([*argv, "--alarms-per-hour", "1000", "--least", "0"])  # 2.996 / 10.8 s is 999 an hour
+    printed = capsys.readouterr().out
+    assert f"use it by --detect … --calibration {file}" in printed
+    kept = json.loads(file.read_text())
+    highest = max(float(r["score_mean"]) for i in (0, 2, 6) for r in rows_of(of_store / f"v{i}"))
+    assert kept["rule"]["opens"] == pytest.approx(highest, abs=3e-6)
+    assert kept["rule"]["closes"] == pytest.approx(highest / 2, abs=3e-6)
+    assert kept["seen"]["alarms"] == 0 and kept["seen"]["hours"] == pytest.approx(10.8 / 3600)
+
+    detect(place, place / "store", tmp_path / "out", "--calibration", str(file))
+    printed = capsys.readouterr().out
+    told = events_of(tmp_path / "out" / "v7")
+    assert told["threshold"]["source"] in printed
+    assert (
+        "for at most 1000 false alarms an hour on normal video of a camera's own: 0 false"
+        in (told["threshold"]["source"])
+    )
+    assert (told["threshold"]["value"], told["closes"], told["least_seconds"]) == (
+        kept["rule"]["opens"],
+        kept["rule"]["closes"],
+        0.0,
+    )
+    assert events_of(tmp_path / "out" / "v6")["events"] == []  # it was calibrated with
+    file.write_text("{}")
+    argv = ["--calibration", str(file)]
+    assert "is no calibration" in refused(capsys, place, place / "store", tmp_path / "out", *argv)
+
+
+def test_vals_hours_are_kept_and_a_rate_is_asked_of_them(place, of_store, tmp_path, capsys):
+    kept = json.loads((place / "run" / "checkpoint" / "thresholds.json").read_text())
+    hours = sum(v["seconds"][-1] - v["seconds"][0] for v in kept["videos"]) / 3600
+    told = refused(capsys, place, place / "missing.mp4", tmp_path, "--alarms-per-hour", "2")
+    # before a video is looked at
+    assert "no threshold can be trusted for 2 false alarms an hour; 1.50 h of" in told
+    with pytest.raises(SystemExit):  # of a store the normal test video alone: v6
+        argv = ["--calibrate", str(place / "store"), "--alarms-per-hour", "1", "--out"]
+        main.main(["--restore", str(place / "run"), *argv, str(tmp_path)])
+    assert "4 snippets of 1 normal video (6 s)" in capsys.readouterr().err
+    rate = str(3 / hours)
+    detect(place, place / "store", tmp_path, "--alarms-per-hour", rate, "--close", "1")
+    value = events_of(tmp_path / "v7")["threshold"]["value"]
+    assert value == max(max(v["binary"]) for v in kept["videos"])
+    told = events_of(of_store / "v7")["threshold"]["source"]
+    assert "% of the" in told and "on val it makes 0 false alarms in" in told
 
 
 def test_another_file_of_the_same_name_is_another_video(place, tmp_path):
@@ -366,7 +430,7 @@ def test_a_run_without_val_has_a_default_threshold(place, tmp_path, of_store):
 
 
 def test_flags_of_detection_need_it(place, capsys):
-    for flags in (["--threshold", "0.3"], ["--weights", "a=b"]):
+    for flags in (["--threshold", "0.3"], ["--weights", "a=b"], ["--alarms-per-hour", "1"]):
         with pytest.raises(SystemExit) as ended:
             main.main(["--restore", str(place / "run"), "--eval", *flags])
         assert ended.value.code == 2 and f"{flags[0]} is for --detect" in capsys.readouterr().err
@@ -374,6 +438,26 @@ def test_flags_of_detection_need_it(place, capsys):
         with pytest.raises(SystemExit):
             detect(place, place / "store", place / "out", "--threshold", score)
         assert f"{score} is no score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("--calibrate a --out o", "needs --alarms-per-hour X"),
+        ("--calibrate a --out o --alarms-per-hour 1 --threshold 0.5", "needs --alarms-per-hour X"),
+        ("--calibrate a --alarms-per-hour 1", "need --out DIR"),
+        ("--calibrate a --detect b --out o", "needs one of --eval, --detect"),
+        ("--detect a --out o --threshold 0.5 --alarms-per-hour 1", "give one of --threshold"),
+        ("--detect a --out o --calibration f --least 1", "says itself what --close and --least"),
+        ("--detect a --out o --alarms-per-hour 0", "0 is no rate"),
+        ("--detect a --out o --least -1", "-1 is no length in seconds"),
+        ("--detect a --out o --close 2", "2 is no score"),
+    ],
+)
+def test_what_makes_an_event_is_said_once(argv, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.arguments(["--restore", "run", *argv.split()])
+    assert ended.value.code == 2 and told in capsys.readouterr().err
 
 
 def test_a_run_whose_weights_are_another_models_is_refused(place, tmp_path, capsys):

@@ -1,16 +1,13 @@
-"""Thresholds and events by hand."""
+"""Rules and events by hand, of a whole video and of a stream."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from semvad_jax import config
 from semvad_jax.detection import detect, events
 from semvad_jax.detection.events import Live, Origin, Rule, Threshold, spans
 from semvad_jax.detection.timeline import Timeline, written
-from semvad_jax.files import BadInput
 
 
 def timeline(mean, probabilities=None, captions=None, **more):
@@ -27,91 +24,6 @@ def timeline(mean, probabilities=None, captions=None, **more):
         "truth": None,
     }
     return Timeline(**given | more)
-
-
-@pytest.mark.parametrize(
-    ("scores", "rate", "expected"),
-    [
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], 0.1, 0.9),  # one above: 1.0
-        ([0.1, 0.2, 0.3, 0.4], 0.1, 0.4),  # one of four would be too many
-        ([0.4, 0.1, 0.3, 0.2], 0.5, 0.2),
-        ([0.5, 0.5, 0.5, 0.1], 0.25, 0.5),  # ties: none above rather than three
-        ([0.3], 1.0, 0.3),
-        (np.arange(1, 101) / 100, 0.05, 0.95),
-        (np.arange(1, 21) / 20, 0.05, 0.95),
-        (np.arange(1, 141) / 140, 0.05, 133 / 140),
-    ],
-)
-def test_the_threshold_is_the_lowest_with_few_enough_above(scores, rate, expected):
-    assert events.lowest_threshold(np.array(scores), rate) == expected
-
-
-def test_the_threshold_against_a_search():
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        scores = rng.integers(0, 20, rng.integers(1, 50)) / 20
-        rate = rng.uniform()
-        able = [t for t in np.unique(scores) if (scores > t).sum() <= rate * len(scores)]
-        assert events.lowest_threshold(scores, rate) == min(able)
-
-
-def test_what_a_run_keeps_and_what_detection_makes_of_it():
-    normal = [np.arange(12) / 20, np.arange(12, 20) / 20]
-    kept = events.chosen_thresholds({"binary": normal, "class": [1 - x for x in normal]})
-    assert kept == {
-        "false_alarm_rate": 0.05,
-        "normal_videos": 2,
-        "normal_snippets": 20,
-        "binary": 0.9,
-        "class": 0.95,
-    }
-    kept = json.loads(json.dumps(kept))
-    chosen = events.threshold("binary", kept, None)
-    assert chosen.value == 0.9
-    assert "at most 5 % of the 20 snippets of its 2 normal videos" in chosen.source
-    assert events.threshold("class", kept, 0.3) == Threshold(
-        Rule(0.3, 0.3), "given with --threshold"
-    )
-    unchosen = events.threshold("binary", None, None)
-    assert unchosen.value == 0.5 and "no normal val videos" in unchosen.source
-
-
-KEPT = {"false_alarm_rate": 0.05, "normal_videos": 2, "normal_snippets": 20, "binary": 0.9}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "[]",
-        "\xff",
-        json.dumps(KEPT | {"binary": "high"}),
-        json.dumps(KEPT | {"normal_videos": 1.5}),
-        json.dumps({"binary": 0.9}),
-        json.dumps({k: v for k, v in KEPT.items() if k != "binary"}),
-    ],
-)
-def test_damaged_thresholds_are_told_in_a_sentence(tmp_path, text):
-    path = tmp_path / "checkpoint" / "thresholds.json"
-    path.parent.mkdir()
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(BadInput, match=r"thresholds\.json is damaged: .* writes it again") as told:
-        detect.origin(tmp_path, config.Config(), 3, None)
-    assert "\n" not in str(told.value)
-
-
-def test_a_run_has_the_threshold_of_the_head_that_scores(tmp_path):
-    path = tmp_path / "checkpoint" / "thresholds.json"
-    path.parent.mkdir()
-    cfg = config.Config()
-    by_class = replace(cfg, eval=replace(cfg.eval, select_head="class"))
-    path.write_text(json.dumps(KEPT))
-    assert detect.origin(tmp_path, cfg, 3, None).threshold.value == 0.9
-    assert detect.origin(tmp_path, cfg, 3, 0.2).threshold.value == 0.2
-    with pytest.raises(BadInput, match="damaged"):
-        detect.origin(tmp_path, by_class, 3, None)
-    path.write_text(json.dumps(KEPT | {"class": 0.7}))
-    assert detect.origin(tmp_path, by_class, 3, None).threshold.value == 0.7
 
 
 def test_events_by_hand():

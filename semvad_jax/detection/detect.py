@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from semvad_jax import seeds
+from semvad_jax import checkpoint, seeds
 from semvad_jax.config import Config
-from semvad_jax.detection import events, index, pictures
+from semvad_jax.detection import events, index, pictures, thresholds
 from semvad_jax.detection import page as video_page
-from semvad_jax.detection.events import Event, KeptThresholds, Origin
+from semvad_jax.detection.events import Event, Origin
+from semvad_jax.detection.thresholds import Asked, Calibration, KeptThresholds, Normal
 from semvad_jax.detection.timeline import DECIMALS, Timeline, written
 from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, read_json, replacing, require, write
 from semvad_jax.store import Store, Video
-from semvad_jax.store.format import truth_known
+from semvad_jax.store.format import UNLABELLED, truth_known
 from semvad_jax.types import Frozen, Weights
 
-THRESHOLDS = "thresholds.json"  # in RUN/checkpoint
 DAMAGED = (
     "is damaged: it does not hold a run's thresholds; main.py --config … --resume writes it again"
 )
@@ -55,26 +55,42 @@ def head(cfg: Config) -> str:
     return "class" if cfg.eval.select_head == "class" else "binary"
 
 
-def origin(run: Path, cfg: Config, seed_count: int, threshold: float | None) -> Origin:
-    """Who scores: `seed_count` seeds of RUN by one head, and from which score on a snippet is an
-    event: `threshold` where the user gives one, else the run's own, else a half.
+def origin(run: Path, cfg: Config, seed_count: int, asked: Asked) -> Origin:
+    """Who scores, `seed_count` seeds of RUN by one head, and by which rule that makes an event:
+    what the user asks for, else the run's own, else a half.
 
-    Raises BadInput where the run's checkpoint/thresholds.json is damaged.
+    Raises BadInput where the run's checkpoint/thresholds.json or the calibration is damaged or is
+    another run's, and where a rate of false alarms is asked for that val cannot show.
     """
-    path, scored_by = run / "checkpoint" / THRESHOLDS, head(cfg)
+    path, scored_by = run / checkpoint.THRESHOLDS, head(cfg)
+    if asked.calibration is not None:
+        weights = checkpoint.weights_sha256(run)
+        found = thresholds.read_calibration(asked.calibration, weights, scored_by)
+        return Origin(str(run), cfg.model.name, seed_count, scored_by, found.threshold())
+    checkpoint.check(run, checkpoint.THRESHOLDS)
     kept = read_json(path, KeptThresholds, DAMAGED) if path.is_file() else None
-    require(kept is None or scored_by in kept, f"{path} {DAMAGED}")
+    require(kept is None or _is_whole(kept, scored_by), f"{path} {DAMAGED}")
     return Origin(
         run=str(run),
         model=cfg.model.name,
         seeds=seed_count,
         head=scored_by,
-        threshold=events.threshold(scored_by, kept, threshold),
+        threshold=thresholds.threshold(scored_by, kept, asked),
+    )
+
+
+def _is_whole(kept: KeptThresholds, head: str) -> bool:
+    """Whether a threshold is kept for the head, and every video's scores and seconds."""
+    videos = kept.get("videos", [])
+    return head in kept and all(
+        len(v["seconds"]) == len(v.get(head, ())) + 1 > 1 and v["seconds"][0] < v["seconds"][-1]
+        for v in videos
     )
 
 
 def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> None:
-    """Keeps with RUN from which score on a snippet is an event, by each head.
+    """Keeps with RUN from which score on a snippet is an event, by each head, and the scores of the
+    normal val videos.
 
     `scores` are the last weights' scores of `videos`, an entry a seed. Nothing is written where no
     normal video is among val.
@@ -85,7 +101,9 @@ def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> Non
             name: [_mean_over_seeds([s.head(name)[i] for s in scores]) for i in normal]
             for name in scores[0].heads()
         }
-        write(run / "checkpoint" / THRESHOLDS, json.dumps(events.chosen_thresholds(means)))
+        of_store = [videos.store.videos[(videos.test + videos.val)[i]] for i in normal]
+        kept = thresholds.chosen_thresholds(means, [v.second_edges for v in of_store])
+        write(run / checkpoint.THRESHOLDS, json.dumps(kept))
 
 
 def _mean_over_seeds(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -185,6 +203,32 @@ def detect(
     rows += [index.failed(video, reason) for video, reason in failed.items()]
     index.write_index(out, origin.run, rows, origin)
     return rows
+
+
+def calibrate(
+    cfg: Config, frozen: Frozen, weights: Weights, store: Store, run: Path, asked: Asked
+) -> Calibration:
+    """The rule that can be trusted for the rate of false alarms that is asked for, by the test
+    videos of a store (a user's own are such) that are not labelled with an anomaly.
+
+    Raises BadInput where there is none, and where they are too short to show that rate.
+    """
+    assert asked.alarms_per_hour is not None
+    normal_labels = {store.classes[0], UNLABELLED}
+    videos = [
+        i
+        for i, v in enumerate(store.videos)
+        if v.split == "test" and v.snippets > 0 and normal_labels.issuperset(v.labels)
+    ]
+    require(bool(videos), f"{store.path} has no normal test video; calibrate on normal video")
+    scored_by, scores = head(cfg), seeds.score_videos(cfg, frozen, weights, store, videos)
+    seen = []
+    for position, i in enumerate(videos):
+        mean = _mean_over_seeds([s.head(scored_by)[position] for s in scores])
+        seen.append((written(mean), np.round(store.videos[i].second_edges, 3)))
+    rule, alarms = Normal(seen).lowest_rule(asked, asked.alarms_per_hour)
+    digest = checkpoint.weights_sha256(run)
+    return Calibration(str(run), digest, scored_by, asked.alarms_per_hour, rule, alarms)
 
 
 def folder_names(videos: Sequence[str]) -> dict[str, str]:

@@ -1,33 +1,12 @@
-"""Where something happens in a video: a rule on the anomaly score, and the intervals it finds.
-
-The threshold is chosen on the normal videos among val, at a rate of false alarms that is stated;
-never on test videos.
+"""Where something happens in a video or a stream: a rule on the anomaly score, and the intervals
+that it finds. thresholds.py tells where the rule comes from.
 """
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
 from semvad_jax.detection.timeline import Timeline, distinct, written
-
-FALSE_ALARM_RATE = 0.05  # at most this share of normal snippets lies above the threshold
-UNCHOSEN = 0.5  # where a run has nothing to choose a threshold on
-
-
-# RUN/checkpoint/thresholds.json: which scores were looked at, and each head's threshold
-KeptThresholds = TypedDict(
-    "KeptThresholds",
-    {
-        "false_alarm_rate": float,
-        "normal_videos": int,
-        "normal_snippets": int,
-        "binary": float,
-        "class": NotRequired[float],  # where the model has a class head
-    },
-)
 
 
 @dataclass(frozen=True)
@@ -52,6 +31,12 @@ class Threshold:
     def value(self) -> float:
         """The score that opens an event."""
         return self.rule.opens
+
+    def sentence(self) -> str:
+        rule = self.rule
+        goes_on = f", and goes on above {rule.closes:g}" if rule.closes < rule.opens else ""
+        lasts = f", for at least {rule.least:g} s" if rule.least else ""
+        return f"an event begins above {rule.opens:g}{goes_on}{lasts}; this is {self.source}"
 
 
 @dataclass(frozen=True)
@@ -88,52 +73,6 @@ class Event:
     class_probability: float | None
     confidence: float
     captions: tuple[str, ...]
-
-
-def lowest_threshold(normal: np.ndarray, rate: float) -> float:
-    """The smallest of the scores of normal snippets, [N], that at most a share `rate` of them
-    exceeds.
-    """
-    falling = np.sort(normal)[::-1]
-    # 1e-9 is added so that 0.05 · 20 is one snippet whatever the binary digits of 0.05
-    return float(falling[min(math.floor(rate * len(falling) + 1e-9), len(falling) - 1)])
-
-
-def chosen_thresholds(scores: Mapping[str, Sequence[np.ndarray]]) -> KeptThresholds:
-    """What a run keeps: a threshold for each head.
-
-    `scores` holds for each head one array a normal val video: the mean over seeds of the scores of
-    its n snippets, [n].
-    """
-    videos = next(iter(scores.values()))
-    kept = {
-        "false_alarm_rate": FALSE_ALARM_RATE,
-        "normal_videos": len(videos),
-        "normal_snippets": sum(map(len, videos)),
-    }
-    for head, of_videos in scores.items():
-        kept[head] = lowest_threshold(written(np.concatenate(of_videos)), FALSE_ALARM_RATE)
-    return cast(KeptThresholds, kept)
-
-
-def threshold(head: str, kept: KeptThresholds | None, by_user: float | None) -> Threshold:
-    """The user's threshold where there is one, else the one that a run keeps for the head, else a
-    half; an event ends where it began to be one, at any length.
-    """
-    if by_user is not None:
-        return Threshold(Rule(by_user, by_user), "given with --threshold")
-    if kept is None:
-        return Threshold(
-            Rule(UNCHOSEN, UNCHOSEN),
-            "a default: the run has no normal val videos to choose one on, so its rate of false "
-            "alarms is not known; give --threshold",
-        )
-    return Threshold(
-        Rule(kept[head], kept[head]),
-        f"chosen on val: at most {100 * kept['false_alarm_rate']:g} % of the "
-        f"{kept['normal_snippets']} snippets of its {kept['normal_videos']} normal videos lie "
-        "above it",
-    )
 
 
 def spans(scores: np.ndarray, seconds: np.ndarray, rule: Rule) -> np.ndarray:

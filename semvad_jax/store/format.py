@@ -26,6 +26,7 @@ ARRAYS = ("visual.npy", "caption_embedding.npy")
 FILES = ("videos.jsonl", *ARRAYS, "captions.jsonl", "class_text.safetensors", "class_words.json")
 BESIDE = "videos"  # a folder for what people are shown, see detection/pictures.py; no part of it
 SNIPPET_FRAMES = 16
+UNLABELLED = "Unlabelled"  # the class of a user's own videos: nobody said what happens
 BLOCK = 1 << 22  # elements looked at in one go
 LONGEST_NAME = 200  # bytes
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates, line separators
