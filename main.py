@@ -8,6 +8,8 @@ python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
 python main.py --restore RUN --calibrate DIR --alarms-per-hour X --out D
                                                      a threshold for a camera, by its normal videos
+python main.py --restore RUN --export DIR            a scorer of RUN that needs jax alone, or
+python main.py --restore RUN --to-torch DIR          PyTorch's state dicts
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
                                                      judge weights that were trained elsewhere
 python main.py --compare RUN_A RUN_B                 what two runs' difference is worth
@@ -173,6 +175,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="--eval --data STORE: its captions are by another model, in place of the run's own",
     )
+    add("--export", metavar="DIR", type=Path, help="--restore: a scorer that needs jax alone")
+    add(
+        "--to-torch",
+        metavar="DIR",
+        type=Path,
+        help="--restore: the weights as VadCLIP's or SemVAD's program has them, a file a seed",
+    )
     add(
         "--lookahead",
         metavar="K|all",
@@ -205,8 +214,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--scorer NAME needs --data STORE, and takes --out DIR and nothing else")
     if args.results and (args.eval or args.detect or args.data or args.out):
         parser.error("--results takes a directory and nothing else")
-    if args.restore and sum(map(bool, (args.eval, args.detect, args.calibrate))) != 1:
-        parser.error("--restore needs one of --eval, --detect VIDEO|DIR|STORE and --calibrate DIR")
+    handed_on = args.export or args.to_torch
+    uses = (args.eval, args.detect, args.calibrate, args.export, args.to_torch)
+    if args.restore and sum(map(bool, uses)) != 1:
+        parser.error(
+            "--restore needs one of --eval, --detect VIDEO|DIR|STORE, --calibrate DIR, "
+            "--export DIR and --to-torch DIR"
+        )
+    if handed_on and (not args.restore or _others(args, parser, "restore", "export", "to_torch")):
+        parser.error("--export DIR and --to-torch DIR take --restore RUN and nothing else")
     if args.plan and (not args.config or args.study or args.from_torch):
         parser.error("--plan goes with --config NAME, and plans its training")
     if args.target and not args.plan:
@@ -341,9 +357,17 @@ def train(args: argparse.Namespace) -> None:
 
 
 def use(args: argparse.Namespace) -> None:
-    """--restore: judges a trained run, or detects with it."""
+    """--restore: judges a trained run, detects with it, or hands it on."""
     from semvad_jax import run
 
+    if args.export or args.to_torch:
+        from semvad_jax import export
+
+        if args.export:
+            export.export(args.restore, args.export)
+        else:
+            export.to_torch(args.restore, args.to_torch)
+        return
     if args.lookahead:
         run.evaluate_in_real_time(args.restore, args.lookahead)
         return

@@ -51,8 +51,8 @@ def score_windows(
 
     def batch_scores(window: Windows) -> SlotScores:
         visual, captions, length = map(jnp.asarray, (window.visual, window.captions, window.length))
-        labels = jnp.zeros((len(length), len(cfg.data.classes)))
-        batch = Batch(visual, captions, length, labels, jnp.ones(len(length)))
+        labels = jnp.zeros((length.shape[0], len(cfg.data.classes)))
+        batch = Batch(visual, captions, length, labels, jnp.ones(length.shape[0]))
         outputs = model(cfg).apply(cfg, weights.params, frozen, batch, state=weights.state)
         anomaly, classes = jax.nn.sigmoid(outputs.binary_logits), outputs.class_logits
         if classes is None:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from semvad_jax import data, evaluate
 from semvad_jax import train as one_seed
@@ -693,6 +693,27 @@ def score_in_real_time(
             for into, scores in zip(found, of_seeds, strict=True):
                 evaluate.keep(into, scores, batch)
     return {lookahead: [of_seed[lookahead] for of_seed in found] for lookahead in lookaheads}
+
+
+def scored_together(
+    cfg: Config,
+    head: str,
+    frozen: Frozen,
+    weights: Weights,
+    visual: Float[Array, "B T F"],
+    captions: Float[Array, "B T Q"],
+    length: Int[Array, " B"],
+) -> tuple[Float[Array, "S B T"], Float[Array, "S B T C"] | None]:
+    """Every seed's anomaly scores by one head, and class probabilities (None without a class head),
+    of a batch of windows of any size.
+    """
+    windows = (Windows(visual[None], captions[None], length[None]),)
+    over_seeds = jax.vmap(partial(evaluate.score_windows, cfg), (None, None, 0))
+    (scores,) = over_seeds(frozen, windows, weights)
+    if scores.classes is None:
+        return scores.binary[:, 0], None
+    classes = scores.classes[:, 0]
+    return 1 - classes[..., 0] if head == "class" else scores.binary[:, 0], classes
 
 
 def _count(weights: Weights) -> int:

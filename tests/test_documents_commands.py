@@ -51,6 +51,9 @@ RUNS = {
     "python main.py --restore runs/demo --eval --lookahead 0 1 4 16 all": (
         "test_main.py::test_eval_in_real_time_is_kept_for_each_lookahead"
     ),
+    "python main.py --restore runs/demo --export exported": (
+        "test_export.py::test_the_exported_script_scores_as_detect_does"
+    ),
     "python main.py --restore runs/demo --detect demo --out detections": (
         "test_main.py::test_detect_scores_every_video_from_the_run_alone"
     ),

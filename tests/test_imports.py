@@ -14,7 +14,7 @@ ORDER = (  # rooms and files of semvad_jax; an import goes to the same group or 
     {"seeds"},
     {"checkpoint"},
     {"detection", "report", "templates"},
-    {"run", "compare", "training_free"},
+    {"run", "compare", "training_free", "export"},
     {"studies"},
     {"main"},
 )

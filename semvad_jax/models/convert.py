@@ -1,5 +1,5 @@
-"""Weights from PyTorch: the state dicts that the authors' programs of VadCLIP, SemVAD, DSANet and
-other systems save.
+"""Weights from PyTorch, and back: the state dicts that the authors' programs of VadCLIP, SemVAD,
+DSANet and other systems save.
 
 Names on the left are ours; on the right, those of the authors' programs. PyTorch keeps every kernel
 with its axes in the opposite order of ours.
@@ -74,6 +74,7 @@ ARRAYS = {  # as they are, without reversing axes
     "refiner.decoder.{}.scale": "video_anomaly_refiner.decoder.{}.attn.learn_scale",
 }
 TOWER = "clipmodel."  # into Frozen, with a text_projection that DSANet has a Linear in place of
+POSITIONS = 77  # of CLIP's text tower
 # CLIP's image tower and temperature, and a width of the distance graph that nothing there reads
 UNREAD = ("clipmodel.visual.", "clipmodel.logit_scale", "disAdj.sigma")
 
@@ -109,6 +110,28 @@ def from_torch(
         text_tower=jax.tree.map(jnp.asarray, tower),
     )
     return params, frozen
+
+
+def to_torch(cfg: Config, params: PyTree, frozen: Frozen) -> dict[str, np.ndarray]:
+    """The inverse of `from_torch`: one seed's parameters and the text tower as a state dict of
+    VadCLIP's, SemVAD's or DSANet's authors' program. Of the tower's tokens the rows in use alone
+    are there, and positions that nothing reaches are 0.
+
+    Raises BadInput for a model that none of these programs has, and without a text tower.
+    """
+    named = {_name(path): np.asarray(v) for path, v in jax.tree.leaves_with_path(params)}
+    if hasattr(model(cfg), "TORCH"):
+        raise BadInput(f"{cfg.model.name} is not VadCLIP, or SemVAD with model.preset=release")
+    if any(name.startswith("class_text.residual") for name in named):
+        raise BadInput(
+            "the run's class texts are not CLIP's, which the authors' programs prompt with; train "
+            "on a store that was made with --text clip-vit-l14 or clip-vit-b16"
+        )
+    state = {torch_name(name): _given(name, value) for name, value in named.items()}
+    tower = {name: np.asarray(value) for name, value in (frozen.text_tower or {}).items()}
+    positions = tower["positional_embedding"]
+    tower["positional_embedding"] = np.pad(positions, ((0, POSITIONS - len(positions)), (0, 0)))
+    return state | {TOWER + name: value for name, value in tower.items()}
 
 
 def from_program(cfg: Config, state: Mapping[str, np.ndarray]) -> Weights:
@@ -216,14 +239,28 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _take(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Array:
-    as_it_is = _numbered(name)[0] in ARRAYS
-    theirs = shape if as_it_is else shape[::-1]
+def _turned(name: str, shape: tuple[int, ...]) -> tuple[bool, tuple[int, ...]]:
+    """Whether the axes of one of our arrays are in the opposite order in the authors' programs, and
+    its shape there.
+    """
+    if _numbered(name)[0] in ARRAYS:
+        return False, shape
     if name == "mixer.conv.kernel":  # a convolution over (modality, time): two kernels side by side
         size, inputs, outputs = shape
-        theirs = (outputs, inputs // 2, 2, size)
+        return True, (outputs, inputs // 2, 2, size)
+    return True, shape[::-1]
+
+
+def _take(state: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> Array:
+    turned, theirs = _turned(name, shape)
     value = _shaped(state, torch_name(name), theirs)
-    return jnp.asarray(value if as_it_is else value.T.reshape(shape))
+    return jnp.asarray(value.T.reshape(shape) if turned else value)
+
+
+def _given(name: str, value: np.ndarray) -> np.ndarray:
+    """The inverse of `_take`."""
+    turned, theirs = _turned(name, value.shape)
+    return np.ascontiguousarray(value.reshape(theirs[::-1]).T) if turned else value
 
 
 def _shaped(
@@ -267,7 +304,7 @@ def _tower_shapes(cfg: Config, state: Mapping[str, np.ndarray]) -> dict[str, tup
     words = np.shape(state.get(TOWER + "token_embedding.weight", ()))[:1]
     shapes = {
         "token_embedding.weight": (*words, width),
-        "positional_embedding": (77, width),
+        "positional_embedding": (POSITIONS, width),
         "ln_final.weight": (width,),
         "ln_final.bias": (width,),
         "text_projection": (width, out),

@@ -58,7 +58,7 @@ def present(batch: Batch, train: bool) -> Bool[Array, "B T"]:
     """
     longest = jnp.where(batch.weight > 0, batch.length, 0).max()
     length = longest if train else batch.length[:, None]
-    return jnp.arange(batch.visual.shape[-2]) < jnp.broadcast_to(length, (len(batch.length), 1))
+    return jnp.arange(batch.visual.shape[-2]) < jnp.broadcast_to(length, (batch.length.shape[0], 1))
 
 
 def masked(x: Float[Array, "B *K T F"], there: Bool[Array, "B T"]) -> Float[Array, "B *K T F"]:
