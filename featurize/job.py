@@ -5,7 +5,8 @@ stage makes of ONE video.
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,15 @@ from featurize import plan, producers, published, sources
 from featurize.caption_files import FileCaptions
 from featurize.feature_files import FeatureFiles
 from featurize.pieces import Pieces, digest
+from featurize.progress import Told, nobody
 from featurize.published import PublishedCaptions, PublishedVision
 from featurize.request import CAPTIONERS, Request
+from featurize.rows import Rows
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput, sha256
 from semvad_jax.store.val import set_aside
 
+LOOKERS = (*CAPTIONERS, "tags")  # captioners that look at the videos
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 
 
@@ -63,6 +67,28 @@ class Job:
         if not self.embedded_captions:
             stages += ["captions", "text"]
         return tuple(stages)
+
+    @property
+    def passes(self) -> list[tuple[str, ...]]:
+        """The stages that are asked for, those together that one decoding serves."""
+        asked = tuple(stage for stage in self.made if stage in self.request.stages)
+        both = ("visual", "captions")
+        if asked[:2] == both and self.request.captioner.name in LOOKERS:
+            return [both, *((stage,) for stage in asked[2:])]
+        return [(stage,) for stage in asked]
+
+    def expected(self, entry: Entry) -> int:
+        """About how many snippets a video has, as it is listed, else as its header tells; 0 where
+        neither does.
+        """
+        frames = entry.frames
+        if not frames and entry.path.is_file():
+            from featurize.videos import announced
+
+            frames = announced(entry.path)[0]
+        if not frames:
+            return 0
+        return -(-frames // self.captioner.snippet_frames(replace(entry, frames=frames)))
 
     @property
     def entries(self) -> list[Entry]:
@@ -207,24 +233,108 @@ class Job:
         """Whether a video's piece is there; an error is tried again."""
         return self.pieces(stage).has(entry.video, self.made_from(stage, entry))
 
-    def make(self, stage: str, entry: Entry) -> int:
-        """Make the piece of one video, unless it is there; of an unreadable one its error.
+    def make_each(self, stages: Sequence[str], entry: Entry, told: Told = nobody) -> None:
+        """Make the pieces of one video of some stages; where two look at it, it is decoded once."""
+        missing = [s for s in stages if not (self.request.resume and self.settled(s, entry))]
+        if len(missing) > 1 and self._made_together(entry, told):
+            return
+        for stage in missing:
+            self.make(stage, entry, told)
+
+    def make(self, stage: str, entry: Entry, told: Told = nobody) -> int:
+        """Make the piece of one video, unless it is there; of an unreadable one its error. `told`
+        is called with the number of each few snippets that are done.
 
         Returns the number of snippets that were worked on.
         """
         if self.request.resume and self.settled(stage, entry):
             return 0
-        snippets = self._keep(stage, entry, lambda: self._work_on(stage, entry))
+        snippets = self._keep(stage, entry, lambda: self._work_on(stage, entry, told))
         if stage == "captions":
             self.pieces("begun-captions").drop(entry.video, self.made_from(stage, entry))
         return snippets
 
-    def _work_on(self, stage: str, entry: Entry) -> Any:
+    def fail(self, stages: Sequence[str], entry: Entry, reason: str) -> None:
+        """Keep a reason in place of the pieces that are missing."""
+        for stage in stages:
+            if not self.settled(stage, entry):
+                error = UnreadableVideo(reason)
+                self.pieces(stage).save(entry.video, self.made_from(stage, entry), error)
+
+    def _work_on(self, stage: str, entry: Entry, told: Told) -> Any:
         if stage == "visual":
-            return self.visual_piece(entry)
+            return self.visual_piece(entry, told)
         if stage == "captions":
-            return self.captions_piece(entry)
-        return self.text_piece(entry)
+            return self.captions_piece(entry, told)
+        return self.text_piece(entry, told)
+
+    def _made_together(self, entry: Entry, told: Told) -> bool:
+        """Whether images and captions of a video came from one decoding, which counts its frames
+        too where nobody has.
+
+        They do not where the video cannot be read to its end, changes meanwhile, or has other times
+        than its packets tell: then nothing is kept but its times.
+        """
+        from featurize import videos
+
+        stages = ("visual", "captions")
+        source = [self.made_from(stage, entry) for stage in stages]
+        try:
+            expected = self._expected(_present(entry))
+            if expected is None:
+                return False
+            known, guess = expected
+            times = None if guess is None else list[float]()
+            images, texts = self._looked_at(known, entry, times, told)
+        except UnreadableVideo:
+            return False
+        if [self.made_from(stage, entry) for stage in stages] != source:
+            return False
+        if guess is not None and times is not None:
+            found = _as_piece(videos.told(entry.path, times))
+            self.pieces("times").save(entry.video, self.made_from("times", entry), found)
+            if not np.array_equal(found, guess):
+                return False
+        for stage, made_from, piece in zip(stages, source, (images, texts), strict=True):
+            self.pieces(stage).save(entry.video, made_from, piece)
+        self.pieces("begun-captions").drop(entry.video, source[1])
+        return True
+
+    def _expected(self, entry: Entry) -> tuple[Entry, np.ndarray | None] | None:
+        """The entry with its frames and times, and, where only its packets tell them, these as the
+        piece of times; None where nobody does.
+        """
+        if entry.frames or self.settled("times", entry):
+            return self.known(entry), None
+        from featurize.videos import undecoded
+
+        found = undecoded(entry.path)
+        if found is None:
+            return None
+        return entry.of_length(found.frames, found.fps, found.times), _as_piece(found)
+
+    def _looked_at(
+        self, known: Entry, entry: Entry, times: list[float] | None, told: Told
+    ) -> tuple[np.ndarray, list[str]]:
+        """A video's image features and captions from one decoding; `times` gets its frames'."""
+        from featurize.videos import together
+
+        borders = edges(known.frames, self.captioner.snippet_frames(known))
+        rows, counts = (
+            Rows(self.vision, len(borders) - 1),
+            [self.vision.frames, self.captioner.frames],
+        )
+
+        def decoded() -> Iterator[list[np.ndarray]]:
+            for of_images, of_captions in together(entry.path, borders, counts, times):
+                rows.add(of_images)
+                yield of_captions
+                told(1)
+
+        frames = decoded()
+        texts = self._captioned(known, self.made_from("captions", entry), nobody, frames)
+        deque(frames, maxlen=0)  # what the captions did not need
+        return rows.features(), texts
 
     def _keep(self, stage: str, entry: Entry, make: Callable[[], Any]) -> int:
         """Save what `make` gives, or why it cannot; returns the number of snippets.
@@ -245,30 +355,48 @@ class Job:
         pieces.save(entry.video, source, piece)
         return piece.shape[-2] if isinstance(piece, np.ndarray) and piece.ndim > 1 else len(piece)
 
-    def visual_piece(self, entry: Entry) -> np.ndarray:
+    def visual_piece(self, entry: Entry, told: Told = nobody) -> np.ndarray:
         """Image embeddings, float16 [crops, n, F]."""
-        entry = self.known(_present(entry))
-        return self.vision(entry.path, edges(entry.frames, self.captioner.snippet_frames(entry)))
+        from featurize.videos import snippets
 
-    def captions_piece(self, entry: Entry) -> list[str]:
+        entry = self.known(_present(entry))
+        borders = edges(entry.frames, self.captioner.snippet_frames(entry))
+        rows = Rows(self.vision, len(borders) - 1)
+        for frames in snippets(entry.path, borders, self.vision.frames):
+            rows.add(frames)
+            told(1)
+        return rows.features()
+
+    def captions_piece(self, entry: Entry, told: Told = nobody) -> list[str]:
         """A caption for each snippet; hours of a long video survive an interrupt."""
-        begun, source = self.pieces("begun-captions"), self.made_from("captions", entry)
+        source = self.made_from("captions", entry)
         if self.looks_at_videos("captions"):
             entry = self.known(_present(entry))
-        if self.request.captioner.name not in CAPTIONERS:
-            return self.captioner(entry)
+        return self._captioned(entry, source, told)
+
+    def _captioned(
+        self, entry: Entry, source: str, told: Told, *decoded: Iterator[list[np.ndarray]]
+    ) -> list[str]:
+        """A caption for each snippet of a video whose frames are known, and may be decoded here."""
+        if self.request.captioner.name not in LOOKERS:
+            texts = self.captioner(entry)
+            told(len(texts))
+            return texts
+        begun = self.pieces("begun-captions")
         texts = begun.load(entry.video, source) or []
+        told(len(texts))
         kept = time.monotonic()
-        for block in self.captioner.blocks(entry, len(texts)):
+        for block in self.captioner.blocks(entry, len(texts), *decoded):
             texts += block
+            told(len(block))
             if time.monotonic() - kept > KEEP_SECONDS:
                 begun.save(entry.video, source, texts)
                 kept = time.monotonic()
         return texts
 
-    def text_piece(self, entry: Entry) -> np.ndarray:
+    def text_piece(self, entry: Entry, told: Told = nobody) -> np.ndarray:
         """Caption embeddings, float16 [n, Q]."""
-        return self.text_model(self.texts(entry)).astype(np.float16)
+        return self.text_model(self.texts(entry), told).astype(np.float16)
 
     def texts(self, entry: Entry) -> list[str]:
         """The captions of a video; raises UnreadableVideo."""
@@ -304,6 +432,11 @@ def _times(entry: Entry) -> np.ndarray:
     found = undecoded(entry.path) if entry.frames else None
     if found is None or found.frames != entry.frames:
         found = probe(entry.path)
+    return _as_piece(found)
+
+
+def _as_piece(found: Any) -> np.ndarray:
+    """A Probe as the piece of times."""
     return np.append(found.times, found.fps)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from featurize.arithmetic import THREADS, embed_distinct
+from featurize.progress import Told, nobody
 from featurize.sources import label_text
 from semvad_jax.files import BadInput
 
@@ -61,9 +62,9 @@ class MiniLM:
         model = AutoModel.from_pretrained(self._path, local_files_only=True)
         return model.to(torch.float64).eval()
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    def __call__(self, texts: Sequence[str], told: Told = nobody) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, 384]; equal texts are embedded once."""
-        return embed_distinct(self.embed, texts, BATCH, self.width)
+        return embed_distinct(self.embed, texts, BATCH, self.width, told)
 
     @torch.inference_mode()
     def embed(self, texts: list[str]) -> np.ndarray:

@@ -27,6 +27,7 @@ LLM = "llm"
 SCORERS = ("similarity", "lavad", "anomaly_ruler", "vlm")
 OF_AN_LLM = ("lavad", "anomaly_ruler")
 ENGINES = ("local", "ray")
+MOST_WORKERS = 256
 
 VISION = "clip-vit-b16"
 CROPS, POOLS = (10, 1), ("middle", "mean")
@@ -105,6 +106,7 @@ class Request:
     stages: tuple[str, ...] = STAGES
     shard: tuple[int, int] | None = None  # (I, N): the I-th of N shares of the videos
     engine: str = "local"  # who works: this process, or actors of Ray
+    workers: int = 0  # processes beside this one
     temperature: float | None = None  # of VideoLLaMA 3's sampling; None: greedy, or 1 with a top-p
     top_p: float | None = None
     top_percent: float = 10.0  # of a class's words that may stand in its class caption
@@ -195,6 +197,10 @@ class Request:
             raise BadInput("--dry-run tells what a store costs, not what scores do; leave it out.")
         if self.dry_run and self.dataset == "demo":
             raise BadInput("--dry-run is for videos that are there; the demo renders its own.")
+        if not 0 <= self.workers <= MOST_WORKERS or (self.workers and self.engine != "local"):
+            raise BadInput(
+                f"--workers {self.workers}: give 0 to {MOST_WORKERS}, and none with --engine ray."
+            )
         if self.shard is None:
             return
         index, count = self.shard

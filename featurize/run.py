@@ -12,6 +12,8 @@ continues after an interrupt and ends in the same store:
 
 The first three work video by video and can be shared out: --shard 0/4, 1/4, … on as many machines
 with one STORE.work, then the rest by one call without --shard; or --engine ray, one actor a GPU.
+--workers N works on N videos at once in processes beside this one, to the same store; on a GPU they
+decode and prepare what this one computes.
 --dry-run tells what a call would cost. --export-tfds DIR writes the finished store as a TFDS data
 set too; with --stages export it is all that is done. --stages scores --scorer NAME has a
 training-free system score the snippets of a finished store:
@@ -32,12 +34,11 @@ if __name__ == "__main__":
     # A script's own folder would come before the libraries that have the names of our files.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from featurize import class_captions, engines, mistakes, plan, request, scores
 from featurize.feature_files import LAYOUTS
 from featurize.job import Job
 from featurize.pack import class_texts, pack
+from featurize.progress import Progress
 from featurize.request import EXPORT, SCORES, STAGES, Request
 from semvad_jax import store
 from semvad_jax.files import BadInput, printable
@@ -70,9 +71,8 @@ def _work(asked: Request) -> None:
         return
     if "pack" in asked.stages:
         store.require_free(asked.out)
-    for stage in job.made:
-        if stage in asked.stages:
-            _each(job, stage)
+    for stages in job.passes:
+        _each(job, stages)
     report = [f"{len(job.entries)} videos", f"{time.perf_counter() - started:.0f} s"]
     if "class-captions" in asked.stages:
         class_texts(job)
@@ -86,19 +86,19 @@ def _work(asked: Request) -> None:
     print("; ".join([*report, f"{','.join(asked.stages)} -> {asked.out}"]))
 
 
-def _each(job: Job, stage: str) -> None:
-    """A stage that works video by video, under a bar with snippets a second and the time left."""
-    job.check_videos(stage)
-    engine = engines.ray if job.request.engine == "ray" else engines.local
-    columns = (TextColumn("{task.description:15}"), BarColumn(), MofNCompleteColumn())
-    rate = TextColumn("videos, {task.fields[rate]:.1f} snippets/s")
-    begun, done = 0.0, 0
-    with Progress(*columns, rate, TimeRemainingColumn()) as progress:
-        task = progress.add_task(stage, total=len(job.entries), rate=0.0)
-        for snippets in engine(job, stage):
-            # the first one's time has the loading of the model in it
-            done, begun = (done + snippets, begun) if begun else (0, time.perf_counter())
-            progress.update(task, advance=1, rate=done / (time.perf_counter() - begun + 1e-3))
+def _each(job: Job, stages: Sequence[str]) -> None:
+    """Stages that work video by video, at once."""
+    for stage in stages:
+        job.check_videos(stage)
+    engine = engines.local
+    if job.request.engine == "ray":
+        engine = engines.ray
+    elif job.request.workers:
+        engine = engines.workers
+    entries, resume = job.entries, job.request.resume
+    done = [resume and all(job.settled(stage, e) for stage in stages) for e in entries]
+    with Progress(", ".join(stages), list(map(job.expected, entries)), done) as progress:
+        engine(job, stages, [i for i, settled in enumerate(done) if not settled], progress)
 
 
 def _export(out: Path, directory: Path) -> None:
@@ -161,6 +161,7 @@ def parse(argv: Sequence[str] | None = None) -> Request:
     add("--scorer", choices=request.SCORERS, help="of --stages scores")
     add("--shard", type=_shard, metavar="I/N", help="this share of the videos")
     add("--engine", choices=request.ENGINES, help="ray: one actor for each GPU")
+    add("--workers", type=int, metavar="N", help="processes of one thread each, beside this one")
     add("--temperature", type=float, metavar="T", help="sample captions (default: greedy)")
     add("--top-p", type=float, metavar="P", help="sample captions from the likeliest tokens")
     add("--top-percent", type=float, metavar="X", help="of a class's words (default: 10)")

@@ -4,14 +4,16 @@ It describes nothing that happens: the likeliest ImageNet labels of a snippet's 
 sentence. It is for trying the whole way without a model hub.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
 
 from featurize.arithmetic import RECORD, in_batches
-from featurize.efficientnet import BATCH, EfficientNetLite0, middles
+from featurize.efficientnet import BATCH, EfficientNetLite0
 from featurize.sources import SNIPPET_FRAMES, Entry, edges
+from featurize.videos import snippets
 
 LABELS = 4  # named in a sentence
 
@@ -38,9 +40,20 @@ class Tags:
 
     def __call__(self, entry: Entry) -> list[str]:
         """A sentence a snippet; raises UnreadableVideo."""
-        frames = middles(entry.path, edges(entry.frames))
-        logits = in_batches(self._model.classify, frames, BATCH)
-        return [_named(row) for row in logits]
+        return [text for block in self.blocks(entry) for text in block]
+
+    def blocks(
+        self, entry: Entry, start: int = 0, decoded: Iterator[list[np.ndarray]] | None = None
+    ) -> Iterator[list[str]]:
+        """The sentences from snippet `start`, a multiple of BATCH, on: BATCH at a time. `decoded`
+        are the frames of all snippets, where another decodes the video.
+        """
+        if decoded is None:
+            decoded = snippets(entry.path, edges(entry.frames), self.frames)
+        frames = (frame for (frame,) in islice(decoded, start, None))
+        rows = in_batches(self._model.classify, frames, BATCH)
+        while block := list(islice(rows, BATCH)):
+            yield [_named(row) for row in block]
 
     def in_turn(self, fps: float) -> Callable[[list[np.ndarray]], str]:
         """A function of a snippet's middle frame that gives its sentence, in a batch of its own."""

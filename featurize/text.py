@@ -15,6 +15,7 @@ import open_clip
 import torch
 
 from featurize import arithmetic, clip
+from featurize.progress import Told, nobody
 from featurize.sources import prompt_text
 
 BATCH = 32
@@ -46,9 +47,9 @@ class ClipText:
     def _model(self) -> Any:
         return _tower(self._name, self._weights).to(arithmetic.device())
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    def __call__(self, texts: Sequence[str], told: Told = nobody) -> np.ndarray:
         """Embeddings of one video's texts, float32 [n, Q]; equal texts are embedded once."""
-        return arithmetic.embed_distinct(self.embed, texts, BATCH, self.width)
+        return arithmetic.embed_distinct(self.embed, texts, BATCH, self.width, told)
 
     @torch.inference_mode()
     def embed(self, texts: list[str]) -> np.ndarray:

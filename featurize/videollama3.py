@@ -98,26 +98,11 @@ def load(
     SDPA. Only safetensors are read. Raises BadInput for what is missing, of another kind of model,
     or does not fit key by key.
     """
-    disable_progress_bar()
-    set_verbosity_error()  # it would print tables before our sentence
-    raw = read_json(
-        _config_file(where, commit),
-        dict[str, Any],
-        "is not a JSON object; give the published file",
-    )
+    raw, config, processor = _described(where, commit)
     if isinstance(where, Path):
         require_safetensors(where)
     on_gpu = device.type == "cuda"
     try:
-        tokenizer = Qwen2Tokenizer.from_pretrained(where, revision=commit)
-        # Without its files the class makes an empty tokenizer, and does not complain.
-        whole = tokenizer.decode(tokenizer("Time 0.1s:")["input_ids"]) == "Time 0.1s:"
-        if not whole or not set(PADS) <= set(tokenizer.get_vocab()):
-            raise BadInput(
-                f"{where}: the tokenizer lacks its words or {' and '.join(PADS)}; put the "
-                "published files of the tokenizer there."
-            )
-        config = _native_config(raw, tokenizer, where)
         loaded: Any = VideoLlama3ForConditionalGeneration.from_pretrained(
             where,
             config=config,
@@ -131,13 +116,44 @@ def load(
             output_loading_info=True,
             revision=commit,
         )
-    except BadInput:
-        raise
     except UNUSABLE as error:
         raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
     model, report = loaded
     require_fit(where, "VideoLLaMA 3", report)
-    return model.to(device).eval(), _processor(raw, config, tokenizer)
+    return model.to(device).eval(), processor
+
+
+def load_processor(where: str | Path, commit: str = "main") -> VideoLlama3Processor:
+    """The processor alone, without the weights; raises BadInput as `load` does."""
+    return _described(where, commit)[2]
+
+
+def _described(
+    where: str | Path, commit: str
+) -> tuple[dict[str, Any], VideoLlama3Config, VideoLlama3Processor]:
+    """A checkpoint's config.json, that as the native class has it, and its processor."""
+    disable_progress_bar()
+    set_verbosity_error()  # it would print tables before our sentence
+    raw = read_json(
+        _config_file(where, commit),
+        dict[str, Any],
+        "is not a JSON object; give the published file",
+    )
+    try:
+        tokenizer = Qwen2Tokenizer.from_pretrained(where, revision=commit)
+        # Without its files the class makes an empty tokenizer, and does not complain.
+        whole = tokenizer.decode(tokenizer("Time 0.1s:")["input_ids"]) == "Time 0.1s:"
+        if not whole or not set(PADS) <= set(tokenizer.get_vocab()):
+            raise BadInput(
+                f"{where}: the tokenizer lacks its words or {' and '.join(PADS)}; put the "
+                "published files of the tokenizer there."
+            )
+        config = _native_config(raw, tokenizer, where)
+        return raw, config, _processor(raw, config, tokenizer)
+    except BadInput:
+        raise
+    except UNUSABLE as error:
+        raise BadInput(f"{_unread(where)} ({first_line(error)}).") from None
 
 
 def require_fit(where: str | Path, model: str, report: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import math
 import os
 import stat
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -80,6 +81,11 @@ def probe(path: Path, most: int | None = None) -> Probe:
         readable += frame is not None
     if not readable:
         raise UnreadableVideo("not one frame of it can be read")
+    return told(path, times)
+
+
+def told(path: Path, times: Sequence[float]) -> Probe:
+    """What the seconds of all its frames, NaN where the stream does not tell, say of a video."""
     return _probe(np.array(times), announced(path)[1])
 
 
@@ -138,33 +144,75 @@ def snippets(path: Path, edges: np.ndarray, count: int) -> Iterator[list[np.ndar
     where a file ends within or before its last snippet, its last frame does. Raises UnreadableVideo
     where the file cannot be opened or ends earlier.
     """
-    starts, lengths = edges[:-1].tolist(), np.diff(edges).tolist()
-    wanted = [
-        [start + middle for middle in part_middles(length, count)]
-        for start, length in zip(starts, lengths, strict=True)
-    ]
-    done: int = 0
-    picked: list[np.ndarray] = []
-    last = None
-    for position, (_, frame) in enumerate(_frames(path)):
-        if frame is None:
+    return (frames for (frames,) in together(path, edges, [count]))
+
+
+def together(
+    path: Path, edges: np.ndarray, counts: Sequence[int], times: list[float] | None = None
+) -> Iterator[tuple[list[np.ndarray], ...]]:
+    """The same for several counts at once, by decoding once.
+
+    `times` gets the second of each frame of the whole file, NaN where the stream does not tell.
+    """
+    picks, number = [_Picks(edges, count) for count in counts], len(edges) - 1
+    given, last = 0, None
+    for position, (second, frame) in enumerate(_frames(path)):
+        if times is not None:
+            times.append(second)
+        if frame is None or given == number:
             continue
         pixels = None
-        while done < len(wanted) and wanted[done][len(picked)] <= position:
-            pixels = _upright(frame) if pixels is None else pixels
-            if pixels is None:  # damaged in a way that shows only now
-                break
-            picked.append(pixels)
-            if len(picked) == count:
-                yield picked
-                done, picked = done + 1, []
-        if done == len(wanted):
+        for pick in picks:
+            while pick.wants(position):
+                pixels = _upright(frame) if pixels is None else pixels
+                if pixels is None:  # damaged in a way that shows only now
+                    break
+                pick.take(pixels)
+        while all(pick.ready for pick in picks):
+            yield tuple(pick.ready.popleft() for pick in picks)
+            given += 1
+        if given == number and times is None:
             return
         last = frame
-    end = _upright(last) if last is not None and done == len(wanted) - 1 else None
+    if given == number:
+        return
+    done = min(pick.done for pick in picks)
+    end = _upright(last) if last is not None and done == number - 1 else None
     if end is None:
-        raise UnreadableVideo(f"{done} of {len(wanted)} snippets could be read")
-    yield picked + [end] * (count - len(picked))
+        raise UnreadableVideo(f"{done} of {number} snippets could be read")
+    yield tuple(pick.ended_by(end) for pick in picks)
+
+
+class _Picks:
+    """The frames of each snippet that are picked, `count` of each."""
+
+    def __init__(self, edges: np.ndarray, count: int) -> None:
+        self._wanted = [
+            [start + middle for middle in part_middles(length, count)]
+            for start, length in zip(edges[:-1].tolist(), np.diff(edges).tolist(), strict=True)
+        ]
+        self._count, self._picked = count, list[np.ndarray]()
+        self.done = 0  # snippets
+        self.ready = deque[list[np.ndarray]]()  # that nobody took yet
+
+    def wants(self, position: int) -> bool:
+        """Whether the frame at this position, or one before it, is still to be picked."""
+        return self.done < len(self._wanted) and (
+            self._wanted[self.done][len(self._picked)] <= position
+        )
+
+    def take(self, pixels: np.ndarray) -> None:
+        """Picks a frame."""
+        self._picked.append(pixels)
+        if len(self._picked) == self._count:
+            self.ready.append(self._picked)
+            self.done, self._picked = self.done + 1, []
+
+    def ended_by(self, end: np.ndarray) -> list[np.ndarray]:
+        """The last snippet's, filled up with the file's last frame."""
+        if self.ready:
+            return self.ready.popleft()
+        return self._picked + [end] * (self._count - len(self._picked))
 
 
 def pictures(path: Path, moments: Sequence[tuple[int, float]]) -> Iterator[np.ndarray | None]:

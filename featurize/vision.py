@@ -5,7 +5,7 @@ embedded, and no row is normalised. How those features reduce the 16 frames of a
 is not known; here `middle` embeds one frame, `mean` all of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from featurize import arithmetic, clip
+from featurize.rows import Rows
 from featurize.sources import SNIPPET_FRAMES
 from featurize.videos import snippets
 
@@ -32,9 +33,10 @@ class ClipImages:
     """Embeds 1 or 10 crops of every snippet; `pool` is "middle" or "mean"."""
 
     def __init__(self, name: str, weights: Path | None, crops: int, pool: str) -> None:
-        self._name, self._weights, self._crops = name, weights, crops
+        self._name, self._weights = name, weights
         self.frames = SNIPPET_FRAMES if pool == "mean" else 1  # of a snippet that it looks at
-        self.width = clip.width(name)
+        self.crops, self.width, self.batch = crops, clip.width(name), BATCH
+        self.per_snippet = self.frames * crops  # images
         self.producer: dict[str, Any] = {
             **clip.producer(name, weights),
             "frame": {
@@ -54,33 +56,30 @@ class ClipImages:
 
     def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
         """Features, float16 [crops, n, F]; raises UnreadableVideo."""
-        features = np.empty((self._crops, len(edges) - 1, self.width), np.float16)
-        rows = arithmetic.in_batches(self._embed, self._images(path, edges), BATCH)
-        for t in range(len(edges) - 1):
-            features[:, t] = self._pooled([next(rows) for _ in range(self.frames * self._crops)])
-        return features
+        rows = Rows(self, len(edges) - 1)
+        for frames in snippets(path, edges, self.frames):
+            rows.add(frames)
+        return rows.features()
 
     def snippet(self, frames: list[np.ndarray]) -> np.ndarray:
         """The rows of one snippet from its `frames` frames, float32 [crops, F], in no batch with
         another's.
         """
-        images = list(self._cut(frames))
+        images = self.cut(frames)
         batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
-        return self._pooled([row for batch in batches for row in self._embed(batch)])
+        return self.pooled([row for batch in batches for row in self.embed(batch)])
 
-    def _pooled(self, rows: list[np.ndarray]) -> np.ndarray:
-        return np.stack(rows).reshape(self.frames, self._crops, -1).mean(axis=0)
+    def pooled(self, rows: list[np.ndarray]) -> np.ndarray:
+        """A snippet's row of each crop, from those of its images."""
+        return np.stack(rows).reshape(self.frames, self.crops, -1).mean(axis=0)
 
-    def _images(self, path: Path, edges: np.ndarray) -> Iterator[np.ndarray]:
-        for frames in snippets(path, edges, self.frames):
-            yield from self._cut(frames)
-
-    def _cut(self, frames: list[np.ndarray]) -> Iterator[np.ndarray]:
-        for frame in frames:
-            yield from crops(frame)[: self._crops]
+    def cut(self, frames: list[np.ndarray]) -> list[np.ndarray]:
+        """The images that are embedded, of a snippet's frames."""
+        return [image for frame in frames for image in crops(frame)[: self.crops]]
 
     @torch.inference_mode()
-    def _embed(self, images: list[np.ndarray]) -> np.ndarray:
+    def embed(self, images: list[np.ndarray]) -> np.ndarray:
+        """A row of each image, float32 [n, F]."""
         pixels = torch.from_numpy(np.stack(images)).to(arithmetic.device())
         scaled = pixels.permute(0, 3, 1, 2).float() / 255
         mean, sd = (torch.tensor(v, device=scaled.device)[:, None, None] for v in (MEAN, SD))

