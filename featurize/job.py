@@ -285,7 +285,9 @@ class Job:
                 return False
             known, guess = expected
             times = None if guess is None else list[float]()
-            images, texts = self._looked_at(known, entry, times, told)
+            # what is begun by a guess is of no use to whoever knows better
+            begun = source[1] if guess is None else digest([source[1], guess.tolist()])
+            images, texts = self._looked_at(known, begun, times, told)
         except UnreadableVideo:
             return False
         if [self.made_from(stage, entry) for stage in stages] != source:
@@ -297,7 +299,7 @@ class Job:
                 return False
         for stage, made_from, piece in zip(stages, source, (images, texts), strict=True):
             self.pieces(stage).save(entry.video, made_from, piece)
-        self.pieces("begun-captions").drop(entry.video, source[1])
+        self.pieces("begun-captions").drop(entry.video, begun)
         return True
 
     def _expected(self, entry: Entry) -> tuple[Entry, np.ndarray | None] | None:
@@ -314,16 +316,16 @@ class Job:
         return entry.of_length(found.frames, found.fps, found.times), _as_piece(found)
 
     def _looked_at(
-        self, known: Entry, entry: Entry, times: list[float] | None, told: Told
+        self, entry: Entry, begun: str, times: list[float] | None, told: Told
     ) -> tuple[np.ndarray, list[str]]:
-        """A video's image features and captions from one decoding; `times` gets its frames'."""
+        """A video's image features and captions from one decoding. `times` gets its frames', and
+        `begun` is what captions that were begun were made from.
+        """
         from featurize.videos import together
 
-        borders = edges(known.frames, self.captioner.snippet_frames(known))
-        rows, counts = (
-            Rows(self.vision, len(borders) - 1),
-            [self.vision.frames, self.captioner.frames],
-        )
+        borders = edges(entry.frames, self.captioner.snippet_frames(entry))
+        rows = Rows(self.vision, len(borders) - 1)
+        counts = [self.vision.frames, self.captioner.frames]
 
         def decoded() -> Iterator[list[np.ndarray]]:
             for of_images, of_captions in together(entry.path, borders, counts, times):
@@ -332,7 +334,7 @@ class Job:
                 told(1)
 
         frames = decoded()
-        texts = self._captioned(known, self.made_from("captions", entry), nobody, frames)
+        texts = self._captioned(entry, begun, nobody, frames)
         deque(frames, maxlen=0)  # what the captions did not need
         return rows.features(), texts
 

@@ -177,6 +177,30 @@ def test_one_decoding_serves_counting_images_and_captions(ten, tmp_path, monkeyp
     assert len(decoded) == 3 + 9
 
 
+def test_an_interrupt_within_a_video_loses_no_captions(ten, tmp_path, monkeypatch):
+    """Where one decoding serves all, too; what was begun by the packets' times serves no other."""
+    monkeypatch.setattr("featurize.job.KEEP_SECONDS", 0)
+    job, whole = (Job(request(ten, tmp_path / name)) for name in ("store", "whole"))
+    entry, blocks, asked = job.entries[9], job.captioner.blocks, []
+
+    def interrupted(entry, start, decoded):
+        asked.append(start)
+        for number, block in enumerate(blocks(entry, start, decoded)):
+            if len(asked) == 1 and number == 2:
+                raise KeyboardInterrupt
+            yield block
+
+    monkeypatch.setattr(job.captioner, "blocks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        job.make_each(("visual", "captions"), entry)
+    assert list((tmp_path / "store.work").glob("begun*/v9*"))
+    job.make_each(("visual", "captions"), entry)
+    assert asked == [0, 4] and not list((tmp_path / "store.work").glob("begun*/v9*"))
+    whole.make_each(("visual", "captions"), entry)
+    for stage in ("visual", "captions"):
+        assert np.array_equal(job.kept(stage, entry), whole.kept(stage, entry))
+
+
 def test_packets_that_tell_other_times_than_the_frames_are_not_believed(ten, tmp_path, monkeypatch):
     undecoded = videos.undecoded
 
