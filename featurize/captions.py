@@ -155,10 +155,13 @@ class VideoLlama3:
         while block := list(islice(rows, BATCH)):
             yield self._texts(block)
 
-    def in_turn(self, fps: float) -> Callable[[list[np.ndarray]], str]:
+    def in_turn(self, fps: float, live: bool = False) -> Callable[[list[np.ndarray]], str]:
         """A function of the FRAMES frames of a video's next snippet, of 16 frames, that gives the
         caption of the one before it, in a batch of its own; the first call gives that of the
         snippet alone.
+
+        `live`: it gives the snippet's own caption, as if the video ended with it, since what comes
+        after it is not there yet.
         """
         processor, seen = self._processor.video_processor, list[Snippet]()
 
@@ -167,7 +170,8 @@ class VideoLlama3:
             size = seen[0].size if seen else frames[0].shape[1::-1]
             last = self._look(processor, 0, frames, SNIPPET_FRAMES, size)
             seen[:] = [*(seen or [last, last])[-2:], last]
-            return self._texts(list(self._generate([self._window(seen, fps)])))[0]
+            three = [seen[-2], last, last] if live else seen
+            return self._texts(list(self._generate([self._window(three, fps)])))[0]
 
         return caption
 

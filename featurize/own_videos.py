@@ -53,7 +53,7 @@ def featurize(
     it, truth included. Raises NothingReadable where no video can be read, and BadInput where the
     `producers` cannot look at other videos, and as `run.make` does.
     """
-    flags = _flags_of_models(producers)
+    flags = flags_of_models(producers)
     with mistakes.as_bad_input():
         entries, unreadable = _readable(path, _entries(path))
     request = Request.like(
@@ -68,7 +68,7 @@ def featurize(
     return OwnVideos(str(request.out), {e.video: e.path for e in entries}, unreadable)
 
 
-def _flags_of_models(producers: Mapping[str, Any]) -> Flags:
+def flags_of_models(producers: Mapping[str, Any]) -> Flags:
     """The flags that make features of the same kind; BadInput where no model makes them."""
     flags = flags_of(
         producers,

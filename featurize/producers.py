@@ -46,7 +46,7 @@ def vision(request: Request, entries: Sequence[Entry]) -> Any:
 
 def captioner(request: Request, entries: Sequence[Entry]) -> Any:
     """What captions a video: producer, snippet_frames(entry), (entry) -> texts; and, unless the
-    captions are on file, snippet by snippet: frames and in_turn(fps).
+    captions are on file, snippet by snippet: frames and in_turn(fps, live).
 
     Of published:DIR: producer, snippet_frames(entry), embeddings(video) -> [n, Q].
     """

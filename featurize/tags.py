@@ -55,7 +55,7 @@ class Tags:
         while block := list(islice(rows, BATCH)):
             yield [_named(row) for row in block]
 
-    def in_turn(self, fps: float) -> Callable[[list[np.ndarray]], str]:
+    def in_turn(self, fps: float, live: bool = False) -> Callable[[list[np.ndarray]], str]:
         """A function of a snippet's middle frame that gives its sentence, in a batch of its own."""
         return lambda frames: _named(self._model.classify(frames)[0])
 

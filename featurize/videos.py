@@ -62,7 +62,7 @@ def announced(path: Path) -> tuple[int, float]:
     """Frames and rate as the file's head tells them, without decoding; 0 where it does not."""
     try:
         with _open(path) as container:
-            stream = _moving(container)
+            stream = moving(container)
             rate = _rate(stream)
             seconds = (container.duration or 0) / av.time_base
             return stream.frames or round(seconds * rate), rate
@@ -76,7 +76,7 @@ def probe(path: Path, most: int | None = None) -> Probe:
     Raises UnreadableVideo for a file without a single readable frame.
     """
     times, readable = [], 0
-    for second, frame in islice(_frames(path), most):
+    for second, frame in islice(frames_of(path), most):
         times.append(second)
         readable += frame is not None
     if not readable:
@@ -93,7 +93,7 @@ def undecoded(path: Path) -> Probe | None:
     """The same from the packets alone, in a fraction of the time; None where they do not tell."""
     try:
         with _open(path) as container:
-            stream = _moving(container)
+            stream = moving(container)
             base, origin = stream.time_base, _origin(container, stream)
             times = [
                 np.nan if packet.pts is None or base is None else packet.pts * base - origin
@@ -156,7 +156,7 @@ def together(
     """
     picks, number = [_Picks(edges, count) for count in counts], len(edges) - 1
     given, last = 0, None
-    for position, (second, frame) in enumerate(_frames(path)):
+    for position, (second, frame) in enumerate(frames_of(path)):
         if times is not None:
             times.append(second)
         if frame is None or given == number:
@@ -164,7 +164,7 @@ def together(
         pixels = None
         for pick in picks:
             while pick.wants(position):
-                pixels = _upright(frame) if pixels is None else pixels
+                pixels = upright(frame) if pixels is None else pixels
                 if pixels is None:  # damaged in a way that shows only now
                     break
                 pick.take(pixels)
@@ -177,7 +177,7 @@ def together(
     if given == number:
         return
     done = min(pick.done for pick in picks)
-    end = _upright(last) if last is not None and done == number - 1 else None
+    end = upright(last) if last is not None and done == number - 1 else None
     if end is None:
         raise UnreadableVideo(f"{done} of {number} snippets could be read")
     yield tuple(pick.ended_by(end) for pick in picks)
@@ -224,7 +224,7 @@ def pictures(path: Path, moments: Sequence[tuple[int, float]]) -> Iterator[np.nd
         sought = container.format.name in SOUGHT
         for frame in (_sought if sought else _counted)(container, moments):
             told += 1
-            yield None if frame is None else _upright(frame)
+            yield None if frame is None else upright(frame)
     yield from [None] * (len(moments) - told)
 
 
@@ -246,7 +246,7 @@ def _sought(
     """The frames that a player shows at these seconds, decoded from the key frame before: a small
     part of a long file.
     """
-    stream = _moving(container)
+    stream = moving(container)
     frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
     shown = ahead = None
     for _, second in moments:
@@ -261,7 +261,7 @@ def _sought(
         yield shown and shown[1]
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray | None:
+def upright(frame: av.VideoFrame) -> np.ndarray | None:
     """The picture as a player shows it: turned by the angle that phones write beside it; None
     where it cannot be converted.
     """
@@ -287,7 +287,7 @@ def _open(path: Path) -> av.container.InputContainer:
     return av.open(address, "r", options=dict(OPTIONS), timeout=PATIENCE, **ANY_TITLE)
 
 
-def _moving(container: av.container.InputContainer) -> Any:
+def moving(container: av.container.InputContainer) -> Any:
     """The stream of pictures that move; covers and thumbnails are streams too.
 
     Raises UnreadableVideo where there is none that can be decoded.
@@ -317,7 +317,7 @@ def _origin(container: av.container.InputContainer, stream: Any) -> float:
     return all_streams if own - all_streams > EARLIER_SOUND else own
 
 
-def _frames(path: Path) -> Iterator[tuple[float, av.VideoFrame | None]]:
+def frames_of(path: Path) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """All frames in order with their times in seconds, NaN where the stream does not tell; None in
     the place of a packet that cannot be decoded.
     """
@@ -336,7 +336,7 @@ def _decoded(
     container: av.container.InputContainer,
 ) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """The same from where the container stands."""
-    stream = _moving(container)
+    stream = moving(container)
     base, origin = stream.time_base, _origin(container, stream)
 
     def second(of: Any) -> float:

@@ -123,7 +123,11 @@ def crops_of(cfg: Config, store: Store, video: int) -> list[int]:
     """The crops a video is scored by: `eval.crop`, crop 0 where it has only that one, or all for
     the mean.
     """
-    count = store.videos[video].crops
+    return crops_among(cfg, store.videos[video].crops)
+
+
+def crops_among(cfg: Config, count: int) -> list[int]:
+    """The same of `count` crops."""
     if cfg.eval.crop == "mean":
         return list(range(count))
     return [cfg.eval.crop if cfg.eval.crop < count else 0]

@@ -1,4 +1,5 @@
-"""A run on disk: training into a RUN directory, resuming it, judging it again, detecting with it.
+"""A run on disk: training into a RUN directory, resuming it, judging it again, detecting with it,
+watching with it.
 
 RUN/config.json    the resolved settings
 RUN/checkpoint/    see checkpoint.py
@@ -31,7 +32,8 @@ from semvad_jax import checkpoint, config, seeds, store
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
-from semvad_jax.detection import index, thresholds
+from semvad_jax.detection import index, live_page, on_event, thresholds
+from semvad_jax.detection import watch as watching
 from semvad_jax.detection.events import Origin
 from semvad_jax.detection.pictures import Frames
 from semvad_jax.detection.thresholds import Asked
@@ -157,7 +159,7 @@ def _train(
     on_host = program.rests is program.on_host
     meta = replace(meta, chunk=program.layout.width, states_on_host=on_host)
     checkpoint.begin(run, program.cfg, program.frozen, meta)
-    with checkpoint.Checkpoints(run) as saved, _stop_requests() as stop:
+    with checkpoint.Checkpoints(run) as saved, _stop_requests("interval") as stop:
         if saved.latest() is None:
             chunks, clock = program.init(weight_seeds, data_seeds), {"wall": 0.0, "train": 0.0}
         else:
@@ -436,6 +438,47 @@ def _scorer(run: Path, data: str) -> tuple[Config, Frozen, Weights, store.Store]
     return cfg, frozen, weights, features
 
 
+def watch(
+    run: Path,
+    camera: watching.Camera,
+    out: Path,
+    asked: thresholds.Asked,
+    command: str | None,
+    place: tuple[str, int] | None,
+) -> int:
+    """Scores a camera with all seeds' last weights while its pictures come: OUT/scores.csv and
+    OUT/events.jsonl. Returns the exit status: 0 where the stream ended, STOPPED after Ctrl-C or
+    SIGTERM.
+
+    `asked` is what the user says of events; `command` is told of them; a page is served at `place`,
+    a host and a port. Raises BadInput where the models are not those of the run's store, where OUT
+    has other scores, for a command or a place that is not there, and as `detection.origin` does.
+    """
+    cfg, frozen, meta = checkpoint.read(run)
+    weights, count = checkpoint.last_weights(run, cfg, meta)
+    origin = detection.origin(run, cfg, count, asked)
+    detection.check_models(run, meta.producers, camera.used)
+    told = on_event.Command(command) if command else None
+    print(f"{origin.threshold.sentence()}\nloading models and compiling …", flush=True)
+    grey = camera.warm_up()
+    assert grey.visual is not None and grey.caption_embedding is not None
+    tried = watching.Ring(cfg, frozen, weights, origin.head)
+    _, probabilities = tried.score(grey.visual, grey.caption_embedding)
+    classes = () if probabilities is None else tuple(cfg.data.classes)
+    ring = watching.Ring(cfg, frozen, weights, origin.head)
+    with contextlib.ExitStack() as stack:
+        page = None
+        if place is not None:
+            page = stack.enter_context(live_page.served(*place, camera.shown, origin))
+        watch = watching.Watch(ring, classes, origin, camera.shown, out, told, page)
+        stop = stack.enter_context(_stop_requests("snippet"))
+        print(f"watching {camera.shown} by {count} seed{'s' * (count > 1)}", flush=True)
+        stream = stack.enter_context(camera.opened(watch.progress.line))
+        watch.run(stream, stop)
+        print(f"{watch.says(stream)}; see {out}")
+    return STOPPED if stop else 0
+
+
 def nothing_scored(run: Path, out: Path, unreadable: Mapping[str, str]) -> None:
     """Writes the index of OUT where none of the videos could be read."""
     rows = [index.failed(video, reason) for video, reason in unreadable.items()]
@@ -579,13 +622,15 @@ def _append(path: Path, interval: seeds.Interval, meta: Meta, epoch: int) -> Non
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that Ctrl-C or SIGTERM fills; a second one ends the program at once."""
+def _stop_requests(after: str) -> Iterator[list[int]]:
+    """A list that Ctrl-C or SIGTERM fills; a second one ends the program at once. `after` says what
+    is finished before.
+    """
     caught: list[int] = []
 
     def catch(number: int, _: Any) -> None:
         caught.append(number)
-        print("\nstopping after this interval …", file=sys.stderr)
+        print(f"\nstopping after this {after} …", file=sys.stderr)
         signal.signal(number, signal.default_int_handler)
 
     before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}

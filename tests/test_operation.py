@@ -157,13 +157,13 @@ def test_a_worker_that_dies_is_a_fault_of_its_video(ten, tmp_path, monkeypatch):
 
 
 def test_one_decoding_serves_counting_images_and_captions(ten, tmp_path, monkeypatch):
-    decoded, frames = [], videos._frames
+    decoded, frames = [], videos.frames_of
 
     def counted(path):
         decoded.append(path.stem)
         return frames(path)
 
-    monkeypatch.setattr(videos, "_frames", counted)
+    monkeypatch.setattr(videos, "frames_of", counted)
     apart, at_once = (Job(request(ten, tmp_path / name)) for name in ("apart", "at_once"))
     for entry in apart.entries[:3]:
         at_once.make_each(("visual", "captions"), entry)

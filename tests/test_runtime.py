@@ -170,7 +170,7 @@ def test_decoding_is_timed_in_order_from_the_file(asked, monkeypatch):
     from featurize import runtime as featurizer
     from featurize import videos
 
-    frames, read = videos._frames, []
+    frames, read = videos.frames_of, []
 
     def counted(path):
         for frame in frames(path):
@@ -179,7 +179,7 @@ def test_decoding_is_timed_in_order_from_the_file(asked, monkeypatch):
 
     clock = iter(range(1000))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(videos, "_frames", counted)
+    monkeypatch.setattr(videos, "frames_of", counted)
     assert len(featurizer.decode(asked).seconds) == 5
     assert len(read) == 7 * 16  # the file's last eight frames are no whole snippet
     assert next(clock) == 14  # two looks at the clock a call

@@ -526,6 +526,10 @@ def test_captions_one_by_one_are_those_of_batches(captioner, tmp_path):
     assert len(set(expected)) > 2
     assert found[1:] == expected[:3]  # each call captions the snippet before
     assert found[0] == captioner(replace(entry, frames=16))[0]
+    caption = captioner.in_turn(entry.fps, live=True)  # each is a video's last snippet
+    frames = captions.snippets(entry.path, captions.edges(entry.frames), captioner.frames)
+    cut = [replace(entry, frames=16 * n) for n in (1, 2, 3, 4)]
+    assert [caption(picked) for picked in frames] == [captioner(video)[-1] for video in cut]
 
 
 def test_a_video_that_changes_size_is_captioned_in_that_of_its_first_frame(

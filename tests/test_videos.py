@@ -101,14 +101,14 @@ def test_a_title_that_is_no_utf_8_does_not_stop_a_video(tmp_path, title):
 
 def test_each_frame_is_decoded_once(tmp_path, monkeypatch):
     path, decoded = render(tmp_path / "v.mp4"), []
-    whole = videos._frames
+    whole = videos.frames_of
 
     def counted(path):
         for frame in whole(path):
             decoded.append(frame)
             yield frame
 
-    monkeypatch.setattr(videos, "_frames", counted)
+    monkeypatch.setattr(videos, "frames_of", counted)
     assert len(list(videos.snippets(path, np.array([0, 16, 32, 40]), 16))) == 3
     assert len(decoded) == 40
 

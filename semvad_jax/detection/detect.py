@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,20 +130,36 @@ def check_producers(
     """Raises BadInput where the store's features were made by other producers than `producers`,
     those that RUN was trained on; its captions may be by another, where that is asked for.
     """
-    for stage in PRODUCERS:
-        if stage == "captions" and other_captioner:
-            continue
-        trained_on = producers.get(stage) or {}
-        in_store = store.info["producers"].get(stage) or {}
-        for setting in dict.fromkeys([*trained_on, *in_store]):
-            if setting in OF_FILES or trained_on.get(setting) == in_store.get(setting):
-                continue
-            raise BadInput(
-                f"the store at {store.path} has {stage}.{setting} "
-                f"{_short(in_store.get(setting))}, but {run} was trained on "
-                f"{_short(trained_on.get(setting))}; "
-                "make the store with the producers that the run's checkpoint/meta.json names"
-            )
+    stages = [stage for stage in PRODUCERS if stage != "captions" or not other_captioner]
+    if other := _other(run, producers, store.info["producers"], stages):
+        raise BadInput(
+            f"the store at {store.path} has {other}; "
+            "make the store with the producers that the run's checkpoint/meta.json names"
+        )
+
+
+def check_models(run: Path, producers: Mapping[str, Any], used: Mapping[str, Any]) -> None:
+    """The same of the models that look at a stream, whose producers are `used`."""
+    if other := _other(run, producers, json.loads(json.dumps(used)), PRODUCERS):
+        raise BadInput(
+            f"the models here have {other}; install those that the run's checkpoint/meta.json "
+            "names, or give their folders with --weights"
+        )
+
+
+def _other(
+    run: Path, producers: Mapping[str, Any], found: Mapping[str, Any], stages: Sequence[str]
+) -> str | None:
+    """The first setting in which `found` differ from RUN's producers, None where none does."""
+    for stage in stages:
+        trained_on, here = producers.get(stage) or {}, found.get(stage) or {}
+        for setting in dict.fromkeys([*trained_on, *here]):
+            if setting not in OF_FILES and trained_on.get(setting) != here.get(setting):
+                return (
+                    f"{stage}.{setting} {_short(here.get(setting))}, but {run} was trained on "
+                    f"{_short(trained_on.get(setting))}"
+                )
+    return None
 
 
 def _short(value: Any) -> str:
@@ -282,29 +298,51 @@ def _truth(video: Video, normal: str) -> tuple[tuple[str, int, int], ...] | None
     return video.intervals if truth_known(video, normal) else None
 
 
+def heading(classes: Sequence[str]) -> list[str]:
+    """The first row of scores.csv."""
+    return [*HEAD.split(","), *map(defused, classes), "caption"]
+
+
+def cells(
+    snippet: int,
+    frames: tuple[int, int],
+    seconds: tuple[float, float],
+    mean: float,
+    sd: float | None,
+    named: str,
+    probabilities: np.ndarray,
+    caption: str,
+) -> list[str]:
+    """The row of a snippet; the SD's cell is empty for one seed."""
+    return [
+        *map(str, (snippet, *frames)),
+        *(f"{second:.3f}" for second in seconds),
+        *_digits([mean, *([] if sd is None else [sd])]),
+        *([""] if sd is None else []),
+        defused(named),
+        *_digits(probabilities),
+        defused(caption),
+    ]
+
+
 def _write_scores(path: Path, timeline: Timeline) -> None:
-    """Writes scores.csv, a row a snippet; the SD's cells are empty for one seed."""
-    seconds = [f"{second:.3f}" for second in timeline.seconds]
-    means = _digits(timeline.mean)
-    sds = [""] * timeline.snippets if timeline.sd is None else _digits(timeline.sd)
+    """Writes scores.csv, a row a snippet."""
+    edges, seconds = timeline.edges.tolist(), timeline.seconds
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow([*HEAD.split(","), *map(defused, timeline.classes), "caption"])
+        rows.writerow(heading(timeline.classes))
         for t in range(timeline.snippets):
-            rows.writerow(
-                [
-                    t,
-                    int(timeline.edges[t]),
-                    int(timeline.edges[t + 1]),
-                    seconds[t],
-                    seconds[t + 1],
-                    means[t],
-                    sds[t],
-                    defused(timeline.named[t]),
-                    *_digits(timeline.probabilities[t]),
-                    defused(timeline.captions[t]),
-                ]
+            row = cells(
+                t,
+                (edges[t], edges[t + 1]),
+                (seconds[t], seconds[t + 1]),
+                timeline.mean[t],
+                None if timeline.sd is None else timeline.sd[t],
+                timeline.named[t],
+                timeline.probabilities[t],
+                timeline.captions[t],
             )
+            rows.writerow(row)
 
 
 def defused(text: str) -> str:
@@ -315,7 +353,7 @@ def defused(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def _digits(values: np.ndarray) -> list[str]:
+def _digits(values: Iterable[float]) -> list[str]:
     return [f"{value:.{DECIMALS}f}" for value in values]
 
 

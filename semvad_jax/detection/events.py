@@ -2,6 +2,7 @@
 that it finds. thresholds.py tells where the rule comes from.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,14 +129,25 @@ def events(timeline: Timeline, rule: Rule) -> list[Event]:
     return [_event(timeline, start, end) for start, end in found.tolist()]
 
 
+def called(
+    classes: Sequence[str], probabilities: np.ndarray
+) -> tuple[str, str | None, float | None]:
+    """An event's `name`, `label` and `class_probability`, from its mean class probabilities, [C];
+    the first class is the normal one.
+    """
+    if not classes:
+        return "something unusual", None, None
+    c = int(probabilities.argmax())
+    if c == 0:
+        return "unusual, no class", None, None
+    return classes[c], classes[c], float(written(probabilities)[c])
+
+
 def _event(timeline: Timeline, start: int, end: int) -> Event:
     """The event of the snippets from `start` until before `end`."""
-    name, label, probability = "something unusual", None, None
-    if timeline.classes:
-        means = timeline.probabilities[start:end].mean(axis=0)
-        c = int(means.argmax())
-        name = timeline.classes[c] if c else "unusual, no class"
-        label, probability = (name, float(written(means)[c])) if c else (None, None)
+    name, label, probability = called(
+        timeline.classes, timeline.probabilities[start:end].mean(axis=0)
+    )
     confidence = timeline.mean[start:end].mean(keepdims=True)
     return Event(
         start_second=timeline.seconds[start],
