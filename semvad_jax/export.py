@@ -36,7 +36,8 @@ def export(run: Path, out: Path) -> None:
     """Writes OUT: score.jax (the scoring function of all seeds by jax.export), weights.safetensors
     (its first argument), model.json, score.py, and README.md, the model's card.
 
-    Raises BadInput where RUN is not finished, and where scores are smoothed after the model.
+    Raises BadInput where RUN is not finished, where scores are smoothed after the model, and as
+    `scoring` does.
     """
     require((run / "summary.json").is_file(), f"{run} is not finished; go on with --resume")
     summary = read_summary(run / "summary.json")
@@ -44,27 +45,7 @@ def export(run: Path, out: Path) -> None:
     refuse_smoothing(run, cfg)
     weights, count = checkpoint.last_weights(run, cfg, meta)
     origin = detection.origin(run, cfg, count, Asked())
-    arrays = flatten((frozen, weights))
-
-    def score(
-        arrays: dict[str, Array],
-        visual: Float[Array, "B T F"],
-        captions: Float[Array, "B T Q"],
-        length: Int[Array, " B"],
-    ) -> tuple[Float[Array, "S B T"], Float[Array, "S B T C"] | None]:
-        of_run: tuple[Frozen, Weights] = unflatten((frozen, weights), arrays)
-        return seeds.scored_together(cfg, origin.head, *of_run, visual, captions, length)
-
-    batch, *whole = jax.export.symbolic_shape("b, t" if cfg.eval.whole else "b")
-    slots = whole[0] if whole else cfg.model.length
-    shape = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-    given = (
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays),
-        shape((batch, slots, cfg.data.feature_dim)),
-        shape((batch, slots, cfg.data.caption_dim)),
-        jax.ShapeDtypeStruct((batch,), jnp.int32),
-    )
-    exported = jax.export.export(jax.jit(score), platforms=PLATFORMS)(*given)
+    exported = scoring(cfg, origin.head, frozen, weights)
     facts = {
         "model": cfg.model.name,
         "dataset": meta.dataset,
@@ -80,8 +61,8 @@ def export(run: Path, out: Path) -> None:
     with locked(out):
         out.mkdir(parents=True, exist_ok=True)
         write(out / "score.jax", bytes(exported.serialize()))
-        on_host = jax.device_get(arrays)
-        write(out / "weights.safetensors", safetensors.numpy.save(on_host))
+        arrays = jax.device_get(flatten((frozen, weights)))
+        write(out / "weights.safetensors", safetensors.numpy.save(arrays))
         write(out / "model.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
         with replacing(out / SCRIPT.name) as partly:
             shutil.copyfile(SCRIPT, partly)
@@ -89,6 +70,37 @@ def export(run: Path, out: Path) -> None:
     print(
         f"exported {count} seed{'s' * (count > 1)} to {out}; {out / 'README.md'} tells how to score"
     )
+
+
+def scoring(cfg: Config, head: str, frozen: Frozen, weights: Weights) -> jax.export.Exported:
+    """`seeds.scored_together` for any number of windows, and of snippets where a model is tested on
+    whole videos; its first argument are the arrays of (frozen, weights) by name. Raises BadInput
+    for a model that needs fixed sizes (CLIP-TSA).
+    """
+    arrays = flatten((frozen, weights))
+
+    def score(
+        arrays: dict[str, Array],
+        visual: Float[Array, "B T F"],
+        captions: Float[Array, "B T Q"],
+        length: Int[Array, " B"],
+    ) -> tuple[Float[Array, "S B T"], Float[Array, "S B T C"] | None]:
+        of_run: tuple[Frozen, Weights] = unflatten((frozen, weights), arrays)
+        return seeds.scored_together(cfg, head, *of_run, visual, captions, length)
+
+    batch, *whole = jax.export.symbolic_shape("b, t" if cfg.eval.whole else "b")
+    slots = whole[0] if whole else cfg.model.length
+    shape = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    given = (
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays),
+        shape((batch, slots, cfg.data.feature_dim)),
+        shape((batch, slots, cfg.data.caption_dim)),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+    )
+    try:
+        return jax.export.export(jax.jit(score), platforms=PLATFORMS)(*given)
+    except TypeError:  # a size that is not known is asked for as a number
+        raise BadInput(f"model {cfg.model.name} cannot be exported: it needs fixed sizes") from None
 
 
 def refuse_smoothing(run: Path, cfg: Config) -> None:

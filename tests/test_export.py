@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 import main
-from semvad_jax import config, data, export
+from semvad_jax import config, data, export, seeds
 from semvad_jax import store as stores
 from semvad_jax.files import BadInput
 from semvad_jax.models import convert
@@ -112,9 +112,28 @@ def test_the_weights_are_the_functions_argument(run, tmp_path):
     assert np.all(np.asarray(score.call(zeros, *inputs)[0]) == 0.5) and not np.all(anomaly == 0.5)
 
 
+@pytest.mark.parametrize("name", ["dsanet", "deep_mil"])
+def test_other_models_are_exported_too(name, tmp_path):
+    """Those that are tested on whole videos for any number of snippets."""
+    store = make_store(tmp_path / "s", lengths=(5,))
+    cfg = config.resolve(config.load("ucf", [f"model.name={name}"]), store)
+    found = export.scoring(cfg, "binary", data.frozen(store), seeds.abstract_weights(cfg, 2))
+    *_, visual, _, _ = jax.tree.unflatten(found.in_tree, found.in_avals)[0]
+    slots = "t" if cfg.eval.whole else str(cfg.model.length)
+    assert [str(size) for size in visual.shape] == ["b", slots, "12"]
+
+
+def test_a_model_that_needs_fixed_sizes_is_refused(tmp_path):
+    store = make_store(tmp_path / "s", lengths=(5,))
+    cfg = config.resolve(config.load("ucf", ["model.name=clip_tsa"]), store)
+    with pytest.raises(BadInput, match="model clip_tsa cannot be exported"):
+        export.scoring(cfg, "binary", data.frozen(store), seeds.abstract_weights(cfg, 1))
+
+
 CASES = {
     "vadclip": ["model.name=vadclip", "model.dim=12", "model.length=16"],
     "semvad": ["model.preset=release", "model.dim=8", "model.length=16"],
+    "dsanet": ["model.name=dsanet", "model.length=16"],
 }
 
 
@@ -152,6 +171,8 @@ def test_what_cannot_be_handed_on_is_refused(run, tmp_path, capsys):
     params = {"first": {"kernel": np.zeros((2, 2))}}
     with pytest.raises(BadInput, match="first.kernel.*take VadCLIP, or SemVAD with model.preset"):
         convert.to_torch(cfg, params, make_frozen(small(classes=3, tower=16)))
+    with pytest.raises(BadInput, match="^weights of rtfm are not written for PyTorch; "):
+        convert.to_torch(config.load("ucf", ["model.name=rtfm"]), params, make_frozen(small()))
     with pytest.raises(BadInput, match="class texts are not CLIP's"):
         convert.to_torch(cfg, {"class_text": {"residual": np.zeros(2)}}, make_frozen(small()))
     assert "is not a run" in refused(capsys, ["--restore", tmp_path, "--to-torch", tmp_path / "t"])

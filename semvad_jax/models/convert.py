@@ -121,7 +121,10 @@ def to_torch(cfg: Config, params: PyTree, frozen: Frozen) -> dict[str, np.ndarra
     """
     named = {_name(path): np.asarray(v) for path, v in jax.tree.leaves_with_path(params)}
     if hasattr(model(cfg), "TORCH"):
-        raise BadInput(f"{cfg.model.name} is not VadCLIP, or SemVAD with model.preset=release")
+        raise BadInput(
+            f"weights of {cfg.model.name} are not written for PyTorch; take VadCLIP, DSANet, or "
+            "SemVAD with model.preset=release"
+        )
     if any(name.startswith("class_text.residual") for name in named):
         raise BadInput(
             "the run's class texts are not CLIP's, which the authors' programs prompt with; train "

@@ -133,7 +133,7 @@ class Refiner(nnx.Module):
     def __call__(
         self, x: Float[Array, "B T W"], normal: Bool[Array, "B T"]
     ) -> tuple[Float[Array, "B P W"], Float[Array, "B T W"]]:
-        prototypes = jnp.broadcast_to(self.prototypes[...], (len(x), *self.prototypes.shape))
+        prototypes = jnp.broadcast_to(self.prototypes[...], (x.shape[0], *self.prototypes.shape))
         for block in self.aggregation:
             prototypes = block(prototypes, jax.lax.stop_gradient(x), normal)
         rebuilt = self.down(quick_gelu(self.up(x)))
