@@ -128,7 +128,8 @@ def test_a_run_has_the_threshold_of_the_head_that_scores(tmp_path):
 
 
 def test_closing_and_length_are_as_asked_for_and_others_where_a_rate_is():
-    assert Asked(0.8).rule(0.8) == Rule(0.8, 0.8, 0.0)
+    for opens in (0.8, 0.12345678):
+        assert Asked(opens).rule(opens) == Rule(opens, opens, 0.0)
     assert Asked(0.8, close=0.25, least=3.0).rule(0.8) == Rule(0.8, 0.2, 3.0)
     assert Asked(alarms_per_hour=1.0).rule(0.8) == Rule(0.8, 0.4, 1.0)
     assert Asked(alarms_per_hour=1.0, close=1.0, least=0.0).rule(0.8) == Rule(0.8, 0.8, 0.0)

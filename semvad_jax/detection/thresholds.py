@@ -68,7 +68,7 @@ class Asked:
         close, least = (1.0, 0.0) if self.alarms_per_hour is None else (CLOSE, LEAST)
         close = close if self.close is None else self.close
         least = least if self.least is None else self.least
-        return Rule(opens, round(close * opens, DECIMALS), least)
+        return Rule(opens, min(opens, round(close * opens, DECIMALS)), least)
 
 
 @dataclass(frozen=True)
