@@ -23,7 +23,7 @@ for package in ("av", "torch", "transformers", "efficientnet_lite_pytorch", "gt_
 import jax  # noqa: E402
 
 import main  # noqa: E402
-from featurize import live  # noqa: E402
+from featurize import live, live_features  # noqa: E402
 from featurize.efficientnet import EfficientNetLite0  # noqa: E402
 from featurize.sources import Entry  # noqa: E402
 from featurize.tags import Tags  # noqa: E402
@@ -37,7 +37,7 @@ from semvad_jax.types import Batch  # noqa: E402
 from tests.support.camera import Camera  # noqa: E402
 from tests.support.command_line import refused  # noqa: E402
 from tests.support.pages import until  # noqa: E402
-from tests.support.watchable import watchable_run  # noqa: E402
+from tests.support.watchable import STAND_INS, watchable_run  # noqa: E402
 from tests.test_events import timeline  # noqa: E402
 from tests.test_videos import render  # noqa: E402
 
@@ -297,6 +297,23 @@ def test_decoding_that_lags_is_caught_up_with_and_a_slow_stream_is_not_taken_for
     resumed = np.flatnonzero(np.diff(np.array(slow, int)) == -1) + 1
     assert len(resumed) and (resumed % 25 == 0).all()  # at key frames
     assert not any(skipped(0.01, lambda now, second: 0.04))  # a camera at 20 of its 25 a second
+
+
+def test_who_is_in_a_hurry_has_the_caption_before_and_pictures_of_its_own():
+    camera = live_features.Camera(live.address("x"), {"flags": STAND_INS}, {})
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+
+    def look(picture, hurried):
+        seconds = np.arange(17) / 25
+        pictures = dict.fromkeys(range(16), picture)
+        return camera._look(live.Snippet(0, 0, 16, seconds, 0.0, pictures), hurried)
+
+    first = look(np.zeros_like(noise), True)  # there is none before it
+    second, third = look(noise, True), look(noise, False)
+    assert [s.left_out for s in (first, second, third)] == ["", "caption reused", ""]
+    assert second.caption == first.caption != third.caption
+    assert (second.caption_embedding == first.caption_embedding).all()
+    assert (second.visual == third.visual).all() and (second.visual != first.visual).any()
 
 
 def scored(i, mean, probabilities, caption=""):

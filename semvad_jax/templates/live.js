@@ -2,7 +2,7 @@
 {
   const element = id => document.getElementById(id);
   const EVERY = 1000, WIDTH = 1000, HEIGHT = 200;
-  const places = Number(element("drawing").dataset.rows);
+  const FEWEST = 60;  // snippets that the drawing has room for
   let shown = -1;
 
   // Texts are set as texts alone, so that no caption or class is ever taken for markup.
@@ -12,7 +12,7 @@
 
   // A step a snippet, the newest at the right edge; a skipped one leaves a gap.
   function draw(rows) {
-    const step = WIDTH / places, start = WIDTH - rows.length * step;
+    const step = WIDTH / Math.max(rows.length, FEWEST), start = WIDTH - rows.length * step;
     const mean = [], above = [], below = [], skipped = [];
     let going = false;
     rows.forEach((row, i) => {
@@ -42,14 +42,16 @@
     return at;
   }
 
-  function list(events) {
+  // An event under way has lasted until `now`, in seconds of the stream.
+  function list(events, now) {
     const body = element("rows");
     body.replaceChildren();
     for (const event of events.toReversed()) {
       const row = body.insertRow(), probability = event.class_probability;
       cell(row, String(event.event + 1), "event");
       cell(row, event.start_wall_clock.slice(0, 19).replace("T", " "), "since");
-      cell(row, (event.end_second - event.start_second).toFixed(1) + (event.over ? "" : " so far"), "seconds", true);
+      const lasted = ((event.over ? event.end_second : now) - event.start_second).toFixed(1);
+      cell(row, lasted + (event.over ? "" : " so far"), "seconds", true);
       cell(row, event.name + (probability === null ? "" : ` (${probability.toFixed(3)})`), "what");
       cell(row, event.confidence.toFixed(3), "confidence", true);
       const captions = cell(row, "", "captions");
@@ -79,10 +81,10 @@
       element("picture").src = `picture.jpg?${last.snippet}`;
       element("picture").hidden = false;
     }
-    write("first", time(state.rows[0].wall_clock));
+    write("first", state.rows.length < FEWEST ? "" : time(state.rows[0].wall_clock));
     write("last", time(last.wall_clock));
     draw(state.rows);
-    list(state.events);
+    list(state.events, last.end);
   }
 
   async function follow() {
