@@ -13,25 +13,30 @@
   // A step a snippet, the newest at the right edge; a skipped one leaves a gap.
   function draw(rows) {
     const step = WIDTH / Math.max(rows.length, FEWEST), start = WIDTH - rows.length * step;
-    const mean = [], above = [], below = [], skipped = [];
-    let going = false;
+    const mean = [], band = [], skipped = [];
+    let going = false, above = [], below = [];
+    const end = () => {
+      if (above.length) band.push(`M${[...above, ...below].join("L")}Z`);
+      going = false, above = [], below = [];
+    };
     rows.forEach((row, i) => {
       const left = (start + i * step).toFixed(1), right = (start + (i + 1) * step).toFixed(1);
       if (row.mean === null) {
         skipped.push(`M${left} ${HEIGHT}H${right}`);
-        going = false;
+        end();
         return;
       }
       mean.push(`${going ? "V" : `M${left} `}${height(row.mean)}H${right}`);
       going = true;
-      if (row.sd !== null) {
-        above.push(`${left} ${height(row.mean + row.sd)} ${right} ${height(row.mean + row.sd)}`);
-        below.unshift(`${right} ${height(row.mean - row.sd)} ${left} ${height(row.mean - row.sd)}`);
-      }
+      if (row.sd === null) return;
+      const high = height(row.mean + row.sd), low = height(row.mean - row.sd);
+      above.push(`${left} ${high} ${right} ${high}`);
+      below.unshift(`${right} ${low} ${left} ${low}`);
     });
+    end();
     element("mean").setAttribute("d", mean.join(""));
     element("skipped").setAttribute("d", skipped.join(""));
-    element("band").setAttribute("d", above.length ? `M${[...above, ...below].join("L")}Z` : "");
+    element("band").setAttribute("d", band.join(""));
   }
 
   function cell(row, text, name, number) {
