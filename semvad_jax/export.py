@@ -85,8 +85,8 @@ def scoring(cfg: Config, head: str, frozen: Frozen, weights: Weights) -> jax.exp
         captions: Float[Array, "B T Q"],
         length: Int[Array, " B"],
     ) -> tuple[Float[Array, "S B T"], Float[Array, "S B T C"] | None]:
-        of_run: tuple[Frozen, Weights] = unflatten((frozen, weights), arrays)
-        return seeds.scored_together(cfg, head, *of_run, visual, captions, length)
+        frozen_of, weights_of = unflatten((frozen, weights), arrays)
+        return seeds.scored_together(cfg, head, frozen_of, weights_of, visual, captions, length)
 
     batch, *whole = jax.export.symbolic_shape("b, t" if cfg.eval.whole else "b")
     slots = whole[0] if whole else cfg.model.length

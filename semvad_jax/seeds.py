@@ -710,10 +710,11 @@ def scored_together(
     windows = (Windows(visual[None], captions[None], length[None]),)
     over_seeds = jax.vmap(partial(evaluate.score_windows, cfg), (None, None, 0))
     (scores,) = over_seeds(frozen, windows, weights)
+    anomaly = jnp.asarray(scores.binary)[:, 0]
     if scores.classes is None:
-        return scores.binary[:, 0], None
-    classes = scores.classes[:, 0]
-    return 1 - classes[..., 0] if head == "class" else scores.binary[:, 0], classes
+        return anomaly, None
+    classes = jnp.asarray(scores.classes)[:, 0]
+    return 1 - classes[..., 0] if head == "class" else anomaly, classes
 
 
 def _count(weights: Weights) -> int:

@@ -174,6 +174,39 @@ def test_the_lowest_threshold_by_hand(rate, opens, alarms):
     assert seen.upper <= rate
 
 
+def test_the_lowest_threshold_is_that_of_trying_all():
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(200):
+        videos = [of_hours(rng.random(n).round(2), 0.2) for n in rng.integers(1, 60, 3)]
+        normal, rate = Normal(videos), rng.uniform(0.1, 2.0)
+        least = rng.choice([0.0, 800.0, 2000.0])
+        asked = Asked(alarms_per_hour=rate, close=rng.random(), least=least)
+        expected = None
+        for opens in np.unique(np.concatenate([s for s, _ in videos]))[::-1].tolist():
+            seen = normal.false_alarms(asked.rule(opens))
+            if seen.upper > rate:
+                break
+            expected = asked.rule(opens), seen
+        if expected is None:
+            with pytest.raises(BadInput, match="no threshold can be trusted"):
+                normal.lowest_rule(asked, rate)
+        else:
+            assert normal.lowest_rule(asked, rate) == expected
+            found.add(expected[1].alarms)
+    assert len(found) > 5
+
+
+def test_a_day_of_video_is_soon_looked_through():
+    rng, counted = np.random.default_rng(0), []
+    scores = np.repeat(rng.random(27_000), 5).round(6)  # a day of 135,000 snippets
+    normal = Normal([(scores, np.arange(len(scores) + 1) * 0.64)])
+    count = Normal.false_alarms
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Normal, "false_alarms", lambda n, rule: counted.append(0) or count(n, rule))
+        _, seen = normal.lowest_rule(Asked(alarms_per_hour=60.0), 60.0)
+    assert seen.alarms > 1000 and len(counted) < 500
+
+
 def test_too_few_hours_are_said():
     normal = Normal([of_hours([0.9, 0.2, 0.8, 0.2, 0.7, 0.2, 0.2], 0.64 / 3600)])
     with pytest.raises(BadInput) as told:

@@ -10,9 +10,10 @@ other, as a Poisson process.
 import dataclasses
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -71,6 +72,11 @@ class Asked:
         return Rule(opens, min(opens, round(close * opens, DECIMALS)), least)
 
 
+def _upper(alarms: int, hours: float) -> float:
+    """The upper 95 % bound of a rate of false alarms, an hour."""
+    return poisson_upper(alarms) / hours
+
+
 @dataclass(frozen=True)
 class FalseAlarms:
     """How many events there were in normal videos."""
@@ -83,7 +89,7 @@ class FalseAlarms:
     @property
     def upper(self) -> float:
         """The upper 95 % bound of their rate, an hour."""
-        return poisson_upper(self.alarms) / self.hours
+        return _upper(self.alarms, self.hours)
 
     def sentence(self) -> str:
         return (
@@ -109,14 +115,26 @@ class Normal:
         scores = [np.append(scores, -1.0) for scores, _ in self.videos]
         return np.concatenate(scores), np.concatenate([*(s for _, s in self.videos), [0.0]])
 
+    @cached_property
+    def hours(self) -> float:
+        return sum(float(seconds[-1] - seconds[0]) for _, seconds in self.videos) / 3600
+
     def false_alarms(self, rule: Rule) -> FalseAlarms:
         """The events of these videos by a rule."""
         return FalseAlarms(
             alarms=len(spans(*self._row, rule)),
             videos=len(self.videos),
             snippets=sum(len(scores) for scores, _ in self.videos),
-            hours=sum(float(seconds[-1] - seconds[0]) for _, seconds in self.videos) / 3600,
+            hours=self.hours,
         )
+
+    def _most_alarms(self, alarms_per_hour: float) -> int:
+        """The most false alarms that these videos may have where a rate is to be trusted; −1 where
+        not even none shows it.
+        """
+        counts = range(math.ceil(alarms_per_hour * self.hours) + 1)
+        bound = partial(_upper, hours=self.hours)
+        return bisect_right(counts, alarms_per_hour, key=bound) - 1
 
     def lowest_rule(self, asked: Asked, alarms_per_hour: float) -> tuple[Rule, FalseAlarms]:
         """The rule with the lowest threshold that can be trusted for a rate of false alarms, and
@@ -130,13 +148,20 @@ class Normal:
 
         Raises BadInput where not even a threshold without a single alarm can be trusted.
         """
-        found = None
-        for opens in np.unique(np.concatenate([s for s, _ in self.videos]))[::-1].tolist():
-            rule = asked.rule(opens)
-            seen = self.false_alarms(rule)
-            if seen.upper > alarms_per_hour:
-                break
-            found = rule, seen
+        rising = np.sort(np.concatenate([scores for scores, _ in self.videos]))
+        rules = [asked.rule(opens) for opens in np.unique(rising)[::-1].tolist()]
+        # how many snippets open an event by each rule, and how many it may go on with
+        opening = np.searchsorted(rising, [rule.opens for rule in rules], "right")
+        going_on = np.searchsorted(rising, [rule.closes for rule in rules], "right")
+        above = 2 * len(rising) - opening - going_on
+        most = self._most_alarms(alarms_per_hour)
+        found, number = None, 0
+        while number < len(rules) and (seen := self.false_alarms(rules[number])).alarms <= most:
+            found = rules[number], seen
+            # each alarm more needs a snippet more above one of the two scores: until there are as
+            # many as alarms are left, every rule can be trusted
+            sure = np.searchsorted(above, above[number] + most - seen.alarms, "right") - 1
+            number = max(number + 1, int(sure))
         if found is None:
             seen = self.false_alarms(asked.rule(1.0))
             needed = math.ceil(100 * poisson_upper(0) / alarms_per_hour) / 100
