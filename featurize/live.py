@@ -163,8 +163,10 @@ class Stream:
         lost = self.lost
         parts = ["no connection"] if self._left is not None else []
         parts += [f"{lost.skipped} skipped"] if lost.skipped else []
-        parts += [f"{lost.cuts} cuts ({lost.lost_seconds:.0f} s lost)"] if lost.cuts else []
-        parts += [f"its clock began anew {lost.jumps} times"] if lost.jumps else []
+        cuts = f"{lost.cuts} cut{'s' * (lost.cuts != 1)} ({lost.lost_seconds:.0f} s lost)"
+        parts += [cuts] if lost.cuts else []
+        times = f"{lost.jumps} time{'s' * (lost.jumps != 1)}"
+        parts += [f"its clock began anew {times}"] if lost.jumps else []
         parts += [f"{self.waiting} waiting"] if self.behind else []
         return ", ".join(parts)
 

@@ -231,7 +231,7 @@ def test_a_clock_that_jumps_back_is_counted_and_time_goes_on(stream):
     first, second = taken(stream)
     np.testing.assert_allclose(first.seconds, np.arange(17) / 25, atol=1e-9)
     np.testing.assert_allclose(second.seconds, np.arange(16, 33) / 25, atol=1e-9)
-    assert stream.lost.jumps == 1 and "its clock began anew 1 times" in stream.says()
+    assert stream.lost.jumps == 1 and "its clock began anew 1 time" in stream.says()
 
 
 def test_what_finds_no_room_is_skipped_and_counted(stream):

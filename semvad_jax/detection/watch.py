@@ -173,9 +173,9 @@ class Watch:
     def says(self, stream: Stream) -> str:
         """How it goes, in a line."""
         parts = [f"{self.snippets} snippet{'s' * (self.snippets != 1)}", stream.says()]
-        parts += [f"{self.reused} captions reused"] if self.reused else []
-        if self._command is not None and self._command.failed:
-            parts.append(f"--on-event failed {self._command.failed} times")
+        parts += [f"{self.reused} caption{'s' * (self.reused != 1)} reused"] if self.reused else []
+        if self._command is not None and (failed := self._command.failed):
+            parts.append(f"--on-event failed {failed} time{'s' * (failed != 1)}")
         if self.last is not None and self.last.mean is not None:
             parts.append(f"score {self.last.mean:.3f}")
         name = self._events.name
