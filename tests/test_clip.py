@@ -120,7 +120,7 @@ def test_embeddings_before_rounding_equal_open_clips_own_call(tiny, video):
     model = vision.ClipImages("clip-vit-b16", tiny, 10, "middle")
     images = squares(next(iter(snippets(video, EDGES, 1)))[0])
     expected = own_call(tiny, "tiny-quickgelu", images)
-    np.testing.assert_allclose(model._embed([np.asarray(i) for i in images]), expected, atol=1e-4)
+    np.testing.assert_allclose(model.embed([np.asarray(i) for i in images]), expected, atol=1e-4)
 
 
 def test_a_snippets_mean_is_over_its_sixteen_frames(tiny, video, monkeypatch):

@@ -691,8 +691,7 @@ def test_unreadable_videos(tmp_path, captioner, moving):
 
 def test_a_caption_that_the_limit_cuts_off_says_so():
     model = VideoLlama3("7b")
-    stops = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[7, 9]))
     decode = SimpleNamespace(batch_decode=lambda rows, skip_special_tokens: ["a  man runs"] * 3)
-    model.__dict__["_loaded"] = (stops, decode)
+    model.__dict__.update(_processor=decode, _stops=[7, 9])
     rows = [np.array([1, 2, 7, 0]), np.array([1, 2, 3, 9]), np.array([1, 2, 3, 4])]
     assert model._texts(rows) == ["a man runs", "a man runs", "a man runs …"]

@@ -74,10 +74,10 @@ def main() -> None:
         return model(path, edges_of(lengths[path])).shape[1]
 
     def embed_plainly(path: Path) -> int:
-        return len(np.concatenate([model._embed([frame]) for frame in opencv_frames(path)]))
+        return len(np.concatenate([model.embed([frame]) for frame in opencv_frames(path)]))
 
     first = paths[0]
-    plain = np.concatenate([model._embed([frame]) for frame in opencv_frames(first)])
+    plain = np.concatenate([model.embed([frame]) for frame in opencv_frames(first)])
     print("cosine of both rows:", cosine(plain, model(first, edges_of(lengths[first]))[0]))
     decoding = {
         "ours, the middle frame of each snippet": ours(1),
