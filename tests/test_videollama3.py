@@ -30,7 +30,7 @@ from transformers import (  # noqa: E402
 )
 
 from featurize import captions, engines, videollama3  # noqa: E402
-from featurize.captions import VideoLlama3  # noqa: E402
+from featurize.captions import STOPS, VideoLlama3  # noqa: E402
 from featurize.job import Job  # noqa: E402
 from featurize.request import Request  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
@@ -691,7 +691,9 @@ def test_unreadable_videos(tmp_path, captioner, moving):
 
 def test_a_caption_that_the_limit_cuts_off_says_so():
     model = VideoLlama3("7b")
-    decode = SimpleNamespace(batch_decode=lambda rows, skip_special_tokens: ["a  man runs"] * 3)
-    model.__dict__.update(_processor=decode, _stops=[7, 9])
+    words = SimpleNamespace(convert_tokens_to_ids=dict(zip(STOPS, [7, 9], strict=True)).get)
+    model.__dict__["_processor"] = SimpleNamespace(
+        batch_decode=lambda rows, skip_special_tokens: ["a  man runs"] * 3, tokenizer=words
+    )
     rows = [np.array([1, 2, 7, 0]), np.array([1, 2, 3, 9]), np.array([1, 2, 3, 4])]
     assert model._texts(rows) == ["a man runs", "a man runs", "a man runs …"]

@@ -59,7 +59,7 @@ def images(name: str, entry: Entry) -> None:
     embed(entry.path, snippets[:5])
     seconds, rows = timed(lambda: embed(entry.path, snippets))
     batch = [np.zeros((vision.SIDE, vision.SIDE, 3), np.uint8)] * vision.BATCH
-    alone, _ = timed(lambda: [embed._embed(batch) for _ in range(5)])
+    alone, _ = timed(lambda: [embed.embed(batch) for _ in range(5)])
     say(
         model=name,
         seconds_a_snippet=seconds / rows.shape[1],
