@@ -86,7 +86,8 @@ def test_two_videos_can_be_seen_without_a_decoder(demo: store.Store):
 
 
 def test_make_demo_ends_with_the_pages_of_its_run_and_of_a_video():
-    told = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True).stdout
+    command = ["make", "-n", "--no-print-directory", "demo"]  # make may have started this test
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     *_, train, detect, pages = told.replace("\\\n", " ").strip().splitlines()
     argv = shlex.split(train)[2:], shlex.split(detect)[2:]
     trained, detected = (main.arguments(words) for words in argv)

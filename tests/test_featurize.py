@@ -19,6 +19,7 @@ from featurize.demo import captions as demo_captions  # noqa: E402
 from featurize.demo import scenes as demo_scene  # noqa: E402
 from featurize.demo import scripts as demo  # noqa: E402
 from featurize.demo import videos as demo_videos  # noqa: E402
+from featurize.job import Job  # noqa: E402
 from featurize.request import STAGES, Request  # noqa: E402
 from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
@@ -167,17 +168,15 @@ def test_demo_store_twice_and_resumed(models, few, tmp_path: Path, monkeypatch):
         assert opened.texts(i) == demo_captions.captions(script)
 
     # Interrupted in the fourth video, then a stage at a time: the same store.
-    from featurize.efficientnet import EfficientNetLite0
+    look, seen = Job.visual_piece, []
 
-    embed, seen = EfficientNetLite0.__call__, []
-
-    def interrupted(self, path, edges):
-        seen.append(path)
+    def interrupted(self, entry, told):
+        seen.append(entry.video)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return embed(self, path, edges)
+        return look(self, entry, told)
 
-    monkeypatch.setattr(EfficientNetLite0, "__call__", interrupted)
+    monkeypatch.setattr(Job, "visual_piece", interrupted)
     assert run.main([*command, str(second)]) == 130
     assert not second.exists()
     for stage in STAGES:
@@ -225,7 +224,7 @@ def test_damaged_videos_are_recorded(models, tmp_path: Path, capsys):
 
 
 def test_a_snippet_by_itself_has_the_row_and_the_caption_that_it_has_among_others(models, tmp_path):
-    from featurize.efficientnet import EfficientNetLite0, middles
+    from featurize.efficientnet import EfficientNetLite0
     from featurize.minilm import MiniLM
     from featurize.tags import Tags
 
