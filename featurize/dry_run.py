@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from featurize.job import Job
+from featurize.job import Job, announced_frames
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 
 SAMPLE_SNIPPETS = 32  # of one video: a short measurement
@@ -23,7 +23,7 @@ def report(job: Job) -> None:
     Nothing is kept. Times are those of one process on this machine, from the first video that can
     be read.
     """
-    lengths = {entry.video: job.expected(entry) for entry in job.entries}
+    lengths = job.expected
     table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
     for stage in job.made:
         if stage in job.request.stages:
@@ -42,15 +42,6 @@ def report(job: Job) -> None:
         + f"; the store would be {job.request.out}. Nothing was written.",
         soft_wrap=True,
     )
-
-
-def _frames(entry: Entry) -> int:
-    """The frames of a video as listed, else as its header tells; 0 where neither does."""
-    if entry.frames or not entry.path.is_file():
-        return entry.frames
-    from featurize.videos import announced
-
-    return announced(entry.path)[0]
 
 
 def _measured(job: Job, stage: str, entries: Sequence[Entry]) -> tuple[float, float]:
@@ -74,7 +65,7 @@ def _short_run(job: Job, stage: str, entry: Entry) -> Callable[[int], Any]:
     """The stage on the first snippets of a video, as many as it is asked for."""
 
     def start(snippets: int) -> Entry:
-        if not (frames := min(_frames(entry), snippets * SNIPPET_FRAMES)):
+        if not (frames := min(announced_frames(entry), snippets * SNIPPET_FRAMES)):
             raise UnreadableVideo("of unknown length")
         return replace(entry, frames=frames, fps=entry.fps or USUAL_FPS)
 

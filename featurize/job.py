@@ -77,16 +77,13 @@ class Job:
             return [both, *((stage,) for stage in asked[2:])]
         return [(stage,) for stage in asked]
 
-    def expected(self, entry: Entry) -> int:
-        """About how many snippets a video has, as it is listed, else as its header tells; 0 where
-        neither does.
-        """
-        frames = entry.frames
-        if not frames and entry.path.is_file():
-            from featurize.videos import announced
+    @cached_property
+    def expected(self) -> dict[str, int]:
+        """About how many snippets each video has, by its name; 0 where nobody tells."""
+        return {entry.video: self._about(entry) for entry in self.entries}
 
-            frames = announced(entry.path)[0]
-        if not frames:
+    def _about(self, entry: Entry) -> int:
+        if not (frames := announced_frames(entry)):
             return 0
         return -(-frames // self.captioner.snippet_frames(replace(entry, frames=frames)))
 
@@ -232,6 +229,17 @@ class Job:
     def settled(self, stage: str, entry: Entry) -> bool:
         """Whether a video's piece is there; an error is tried again."""
         return self.pieces(stage).has(entry.video, self.made_from(stage, entry))
+
+    def finished(self, stages: Sequence[str]) -> list[bool]:
+        """Of each video whether all its pieces are there. What a video's file is made of is looked
+        at only where each stage has a piece of it: a file that is new is read when it is its turn.
+        """
+        names = [entry.video for entry in self.entries]
+        begun = set.intersection(*(self.pieces(stage).held(names) for stage in stages))
+        return [
+            entry.video in begun and all(self.settled(stage, entry) for stage in stages)
+            for entry in self.entries
+        ]
 
     def make_each(self, stages: Sequence[str], entry: Entry, told: Told = nobody) -> None:
         """Make the pieces of one video of some stages; where two look at it, it is decoded once."""
@@ -411,6 +419,15 @@ def _source(request: Request) -> Source:
     source = listed(request.videos)
     plan.check(source, request.videos)
     return source
+
+
+def announced_frames(entry: Entry) -> int:
+    """The frames of a video as listed, else as its header tells; 0 where neither does."""
+    if entry.frames or not entry.path.is_file():
+        return entry.frames
+    from featurize.videos import announced
+
+    return announced(entry.path)[0]
 
 
 def _as_json(piece: Any) -> Any:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,11 @@ class Pieces:
         """Whether there is a whole piece that is no error."""
         piece = self.load(name, source)
         return piece is not None and not isinstance(piece, Exception)
+
+    def held(self, names: Iterable[str]) -> set[str]:
+        """Those of which there is a piece, made from whatever; nothing of it is read."""
+        there = {path.name.partition("@")[0] for path in self._folder.glob("*@*")}
+        return {name for name in names if _quoted(name) in there}
 
     def save(self, name: str, source: str, value: Any) -> None:
         """Keep an array or a JSON value; an Exception is kept as its text."""
@@ -79,10 +85,12 @@ class Pieces:
             self._path(name, source, suffix).unlink(missing_ok=True)
 
     def _path(self, name: str, source: str, suffix: str) -> Path:
-        quoted = quote(name, safe="")
-        if len(quoted) > LONGEST:
-            quoted = f"{quoted[:LONGEST]}~{digest(name)}"
-        return self._folder / f"{quoted}@{source}{suffix}"
+        return self._folder / f"{_quoted(name)}@{source}{suffix}"
+
+
+def _quoted(name: str) -> str:
+    quoted = quote(name, safe="")
+    return quoted if len(quoted) <= LONGEST else f"{quoted[:LONGEST]}~{digest(name)}"
 
 
 def _content(path: Path) -> bytes | None:

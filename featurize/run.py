@@ -95,9 +95,8 @@ def _each(job: Job, stages: Sequence[str]) -> None:
         engine = engines.ray
     elif job.request.workers:
         engine = engines.workers
-    entries, resume = job.entries, job.request.resume
-    done = [resume and all(job.settled(stage, e) for stage in stages) for e in entries]
-    with Progress(", ".join(stages), list(map(job.expected, entries)), done) as progress:
+    done = job.finished(stages) if job.request.resume else [False] * len(job.entries)
+    with Progress(", ".join(stages), list(job.expected.values()), done) as progress:
         engine(job, stages, [i for i, settled in enumerate(done) if not settled], progress)
 
 

