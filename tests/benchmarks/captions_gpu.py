@@ -34,6 +34,7 @@ except ModuleNotFoundError:  # no video is decoded here
 from featurize import arithmetic, captions, generation, videollama3
 from featurize.sources import Entry
 from tests.support import tiny_videollama3 as tiny
+from tests.support.on_gpu import ON_GPU, timed
 
 NEW = 96  # tokens a caption
 WORDS = (
@@ -41,23 +42,11 @@ WORDS = (
 )
 BATCHES = (64, 8, 32)
 SIZES = {"320 x 240": (240, 320), "640 x 360": (360, 640)}
-ON_GPU = torch.cuda.is_available()
 BEGUN = time.perf_counter()
 
 
 def say(**facts: Any) -> None:
     print(json.dumps({"at": round(time.perf_counter() - BEGUN, 1)} | facts), flush=True)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call, and what it gave."""
-    if ON_GPU:
-        torch.cuda.synchronize()
-    begun = time.perf_counter()
-    result = work()
-    if ON_GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun, result
 
 
 def peak() -> float | None:

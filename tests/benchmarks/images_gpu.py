@@ -8,8 +8,6 @@ try on a CPU.
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from featurize import arithmetic, clip, vision
 from featurize.rows import of_video
 from featurize.sources import Entry, edges
 from featurize.videos import probe
-
-ON_GPU = torch.cuda.is_available()
+from tests.support.on_gpu import ON_GPU, timed
 
 
 def main() -> None:
@@ -39,16 +36,6 @@ def main() -> None:
 
 def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    if ON_GPU:
-        torch.cuda.synchronize()
-    begun = time.perf_counter()
-    result = work()
-    if ON_GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun, result
 
 
 def images(name: str, entry: Entry) -> None:
