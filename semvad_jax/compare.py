@@ -113,7 +113,7 @@ def captions_exchanged(path: Path, data: str) -> None:
         scores = seeds.score_videos(cfg, frozen, weights, features, videos)
         name = f"{path} with {captions}"
         sides.append(Judged(name, features, videos, meta.pairs, scores, cfg.eval.metric))
-    selection = "test" if cfg.train.protocol == "reload_best" else "last"
+    selection = evaluate.selection_of_last(cfg)
     a, b = sides
     _print(plain_console(), a, b, selection, differences(a, b))
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from semvad_jax.config import Config
 from semvad_jax.data import (
+    judged,
     left_out,
     readable,
     slots_of,
@@ -270,6 +271,13 @@ def _join(
     return of_videos
 
 
+def selection_of_last(cfg: Config) -> str:
+    """What a run's last weights count as: where the best weights are reloaded (`train.protocol`)
+    these were chosen on the test videos.
+    """
+    return "test" if cfg.train.protocol == "reload_best" else "last"
+
+
 @dataclasses.dataclass(frozen=True)
 class FrameTruth:
     """What the test videos' snippets are judged against."""
@@ -296,6 +304,15 @@ def frame_truth(store: Store, videos: Sequence[int]) -> FrameTruth:
             + (f" ({unjudged})" if unjudged else "")
         )
     return truth
+
+
+def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
+    """The store's test videos that can be judged and their truth; train videos need not be there.
+
+    Raises BadInput where they do not have frames of both kinds.
+    """
+    videos = judged(store)
+    return videos, frame_truth(store, videos)
 
 
 def intervals_of(store: Store, videos: Sequence[int]) -> FrameTruth:

@@ -20,10 +20,10 @@ from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
 from semvad_jax.detection.events import Origin
 from semvad_jax.detection.thresholds import Asked
-from semvad_jax.files import BadInput, locked, replacing, require, write
+from semvad_jax.files import BadInput, locked, replacing, write
 from semvad_jax.models import convert, model
 from semvad_jax.report import findings
-from semvad_jax.report.summary import COLUMNS, NOTES, Summary, mean_and_sd, read_summary
+from semvad_jax.report.summary import COLUMNS, NOTES, Summary, mean_and_sd, read_finished
 from semvad_jax.store import flags
 from semvad_jax.templates import FOLDER, template
 from semvad_jax.types import Frozen, Weights
@@ -39,8 +39,7 @@ def export(run: Path, out: Path) -> None:
     Raises BadInput where RUN is not finished, where scores are smoothed after the model, and as
     `scoring` does.
     """
-    require((run / "summary.json").is_file(), f"{run} is not finished; go on with --resume")
-    summary = read_summary(run / "summary.json")
+    summary = read_finished(run)
     cfg, frozen, meta = checkpoint.read(run)
     refuse_smoothing(run, cfg)
     weights, count = checkpoint.last_weights(run, cfg, meta)

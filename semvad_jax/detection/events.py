@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semvad_jax.detection.timeline import Timeline, distinct, written
+from semvad_jax.detection.timeline import Timeline, distinct, written_number
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def called(
     c = int(probabilities.argmax())
     if c == 0:
         return "unusual, no class", None, None
-    return classes[c], classes[c], float(written(probabilities)[c])
+    return classes[c], classes[c], written_number(probabilities[c])
 
 
 def _event(timeline: Timeline, start: int, end: int) -> Event:
@@ -148,7 +148,7 @@ def _event(timeline: Timeline, start: int, end: int) -> Event:
     name, label, probability = called(
         timeline.classes, timeline.probabilities[start:end].mean(axis=0)
     )
-    confidence = timeline.mean[start:end].mean(keepdims=True)
+    confidence = timeline.mean[start:end].mean()
     return Event(
         start_second=timeline.seconds[start],
         end_second=timeline.seconds[end],
@@ -159,6 +159,6 @@ def _event(timeline: Timeline, start: int, end: int) -> Event:
         name=name,
         label=label,
         class_probability=probability,
-        confidence=float(written(confidence)[0]),
+        confidence=written_number(confidence),
         captions=distinct(timeline.captions[start:end]),
     )

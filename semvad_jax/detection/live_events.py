@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from semvad_jax.detection.events import Live, Rule, called
-from semvad_jax.detection.timeline import written
+from semvad_jax.detection.timeline import written_number
 
 OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
 UPDATE = 60.0  # seconds of the stream between two records of an event that goes on
@@ -127,6 +127,6 @@ class LiveEvents:
             "name": name,
             "class": label,
             "class_probability": probability,
-            "confidence": float(written(np.array([running.scores / running.snippets]))[0]),
+            "confidence": written_number(running.scores / running.snippets),
             "captions": list(running.captions),
         }

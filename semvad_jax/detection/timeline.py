@@ -53,8 +53,12 @@ class Timeline:
 
 def written(values: np.ndarray) -> np.ndarray:
     """The same array of numbers, rounded as they stand in a file."""
-    digits = [float(f"{x:.{DECIMALS}f}") for x in values.ravel()]
-    return np.array(digits).reshape(values.shape)
+    return np.array(list(map(written_number, values.ravel()))).reshape(values.shape)
+
+
+def written_number(value: float) -> float:
+    """The same of one number."""
+    return float(f"{value:.{DECIMALS}f}")
 
 
 def distinct(texts: Sequence[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from semvad_jax.detection.events import Origin
 from semvad_jax.detection.journal import Journal
 from semvad_jax.detection.live_events import CLOSED, OPENED, LiveEvents, Scored
 from semvad_jax.detection.on_event import Command
-from semvad_jax.detection.timeline import written
+from semvad_jax.detection.timeline import written, written_number
 from semvad_jax.evaluate import crops_among
 from semvad_jax.files import printable
 from semvad_jax.types import Frozen, Weights, Windows
@@ -187,8 +187,8 @@ class Watch:
         snippet, mean, sd, classes = seen.snippet, None, None, None
         if seen.visual is not None and seen.caption_embedding is not None:
             anomaly, classes = self._ring.score(seen.visual, seen.caption_embedding)
-            mean = _digits(anomaly.mean())
-            sd = _digits(anomaly.std(ddof=1)) if len(anomaly) > 1 else None
+            mean = written_number(anomaly.mean())
+            sd = written_number(anomaly.std(ddof=1)) if len(anomaly) > 1 else None
             self.snippets += 1
             self.reused += bool(seen.left_out)
         probabilities = np.zeros(0) if classes is None else written(classes)
@@ -242,10 +242,6 @@ def _said(record: dict[str, Any]) -> str:
     seconds = record["end_second"] - record["start_second"]
     lasted = f", {seconds:.1f} s" if record["state"] == CLOSED else ""
     return f"event {record['event']} {record['state']}: {record['name']}, since {when}{lasted}"
-
-
-def _digits(value: float) -> float:
-    return float(written(np.array([value]))[0])
 
 
 def _clock(arrived: float) -> str:

@@ -41,6 +41,11 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), sd, max(values), tuple(values))
 
 
+def over_seeds(metrics: Sequence[Mapping[MetricName, float]]) -> dict[MetricName, Spread]:
+    """The metrics of each seed, spread over the seeds."""
+    return {name: spread([seed[name] for seed in metrics]) for name in metrics[0]}
+
+
 @dataclass(frozen=True)
 class Optimism:
     """How much better weights look when the test videos select them: test − val, over the same

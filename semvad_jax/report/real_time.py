@@ -11,13 +11,19 @@ from typing import Literal
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from semvad_jax import checkpoint, data, seeds
+from semvad_jax import checkpoint, seeds
 from semvad_jax import evaluate as judging
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import Config
-from semvad_jax.files import require
 from semvad_jax.report import findings
-from semvad_jax.report.summary import COLUMNS, Summary, mean_and_sd, read_summary, write_summary
+from semvad_jax.report.summary import (
+    COLUMNS,
+    Summary,
+    mean_and_sd,
+    read_finished,
+    read_summary,
+    write_summary,
+)
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen
@@ -41,22 +47,20 @@ def evaluate(
     Raises BadInput where RUN is not finished, where its store has no test videos that can be
     judged, and for a lookahead that is too long (`evaluate.moments`).
     """
-    require((run / "summary.json").is_file(), f"{run} is not finished; go on with --resume")
-    trained = read_summary(run / "summary.json")
+    trained = read_finished(run)
     weights, _ = checkpoint.last_weights(run, cfg, meta)
-    videos = data.judged(store)
-    truth = judging.frame_truth(store, videos)
+    videos, truth = judging.judged_on(store)
     counts = [k for k in lookaheads if k != "all"]
     scores: dict[Lookahead, list[judging.Scores]] = {
         **seeds.score_in_real_time(cfg, frozen, weights, store, videos, counts)
     }
     if "all" in lookaheads:
         scores["all"] = seeds.score_videos(cfg, frozen, weights, store, videos)
-    selection = "test" if cfg.train.protocol == "reload_best" else "last"
+    selection = judging.selection_of_last(cfg)
     summaries = {}
     for lookahead, of_seeds in scores.items():
         metrics = [judging.frame_metrics(one, truth, selection) for one in of_seeds]
-        spread = {name: findings.spread([one[name] for one in metrics]) for name in metrics[0]}
+        spread = findings.over_seeds(metrics)
         summaries[lookahead] = replace(trained, device=device, metrics=spread)
         write_summary(run / NAME.format(lookahead), summaries[lookahead])
     _print(summaries)

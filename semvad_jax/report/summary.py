@@ -84,6 +84,13 @@ def write_summary(path: Path, summary: Summary) -> None:
     write(path, json.dumps(fields, indent=2))
 
 
+def read_finished(run: Path) -> Summary:
+    """RUN/summary.json; raises BadInput where RUN is not finished, and as `read_summary` does."""
+    path = run / "summary.json"
+    require(path.is_file(), f"{run} is not finished; go on with --resume")
+    return read_summary(path)
+
+
 def read_summary(path: Path) -> Summary:
     """The inverse of `write_summary`; fields that it does not know are left out.
 

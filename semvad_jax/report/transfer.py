@@ -3,14 +3,14 @@ only the binary head is reported.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from semvad_jax import checkpoint, config, data, seeds
+from semvad_jax import checkpoint, config, seeds
 from semvad_jax import evaluate as judging
 from semvad_jax.checkpoint import Meta
 from semvad_jax.config import CONFIGS, Config
@@ -19,7 +19,6 @@ from semvad_jax.files import BadInput, require
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings
 from semvad_jax.report import summary as report
-from semvad_jax.report.findings import Spread
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
 from semvad_jax.types import Frozen, Weights
@@ -96,15 +95,6 @@ def sentence(cfg: Config, pairs: Pairs | None, theirs: Sequence[str], by_class: 
     )
 
 
-def judged_on(store: Store) -> tuple[list[int], FrameTruth]:
-    """The store's test videos that can be judged and their truth; train videos need not be there.
-
-    Raises BadInput where they do not have frames of both kinds.
-    """
-    videos = data.judged(store)
-    return videos, judging.frame_truth(store, videos)
-
-
 def judge(
     cfg: Config, frozen: Frozen, weights: Weights, store: Store, pairs: Pairs | None
 ) -> list[dict[MetricName, float]]:
@@ -119,9 +109,9 @@ def judge(
     always): the others' truth is no truth then. There is no head `max`: here it would choose
     between heads on the videos that it is judged by.
     """
-    videos, truth = judged_on(store)
+    videos, truth = judging.judged_on(store)
     columns, kept = _counterparts(cfg.data.classes, store.classes, pairs or ())
-    selection = "test" if cfg.train.protocol == "reload_best" else "last"
+    selection = judging.selection_of_last(cfg)
     of_seeds = []
     for scores in seeds.score_videos(cfg, frozen, weights, store, videos):
         mapped = Scores(scores.binary, None)
@@ -147,8 +137,8 @@ def evaluate(
     """Judges RUN's last weights on a store of other classes: RUN/eval.json, and a table. Crop and
     headline metric are those of the store's data set, where it is one of ours.
 
-    Raises BadInput as `read_class_map`, `class_pairs` and `judged_on` do, and where RUN is not
-    finished.
+    Raises BadInput as `read_class_map`, `class_pairs` and `evaluate.judged_on` do, and where RUN is
+    not finished.
     """
     mapped = read_class_map(class_map) if class_map else None
     pairs = class_pairs(cfg.data.classes, store.classes, mapped)
@@ -156,12 +146,9 @@ def evaluate(
     if (CONFIGS / f"{dataset}.py").is_file():
         own = config.load(dataset).eval
         cfg = replace(cfg, eval=replace(cfg.eval, crop=own.crop, metric=own.metric))
-    summary = run / "summary.json"
-    if not summary.is_file():
-        raise BadInput(f"{run} is not finished; go on with --resume")
-    trained = report.read_summary(summary)
+    trained = report.read_finished(run)
     weights, _ = checkpoint.last_weights(run, cfg, meta)
-    metrics = over_seeds(judge(cfg, frozen, weights, store, pairs))
+    metrics = findings.over_seeds(judge(cfg, frozen, weights, store, pairs))
     unjudged = judging.unjudged_sentence(store)
     judged = replace(trained, dataset=dataset, device=device, metrics=metrics, unjudged=unjudged)
     report.write_summary(run / "eval.json", judged)
@@ -171,11 +158,6 @@ def evaluate(
     report.print_selection(console, metrics, cfg.eval.metric, "binary", "binary")
     by_class = any(name.head == "class" for name in metrics)
     console.print(sentence(cfg, pairs, store.classes, by_class))
-
-
-def over_seeds(metrics: Sequence[Mapping[MetricName, float]]) -> dict[MetricName, Spread]:
-    """`judge`'s metrics of each seed, spread over the seeds."""
-    return {name: findings.spread([seed[name] for seed in metrics]) for name in metrics[0]}
 
 
 def _counterparts(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from semvad_jax import checkpoint, config, data
+from semvad_jax import checkpoint, config, data, evaluate
 from semvad_jax import run as runs
 from semvad_jax.config import Config
 from semvad_jax.detection import detect as detection
@@ -187,7 +187,7 @@ def _check_transfer(
             detection.check_store(one.resolved, target)
             detection.check_producers(one.folder(out), one.features.info["producers"], target)
             transfer.class_pairs(one.features.classes, target.classes, class_map)
-            transfer.judged_on(target)
+            evaluate.judged_on(target)
 
 
 def _finished(folder: Path, planned: Planned) -> bool:
@@ -252,7 +252,7 @@ def _transferred(
         cfg = replace(cfg, eval=replace(cfg.eval, crop=target.cfg.eval.crop))
         weights, _ = checkpoint.last_weights(source.run, cfg, meta)
         pairs = transfer.class_pairs(cfg.data.classes, features.classes, class_map)
-        metrics = transfer.over_seeds(transfer.judge(cfg, frozen, weights, features, pairs))
+        metrics = findings.over_seeds(transfer.judge(cfg, frozen, weights, features, pairs))
         dataset = target.summary.dataset
         same = ("judged on the store it was trained on",) if source is target else ()
         judged.append(
