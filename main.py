@@ -91,13 +91,13 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--seed-chunk",
         metavar="K|auto",
         type=_chunk,
-        help="seeds that a device computes at once (default, auto: as many as fit)",
+        help="seeds that a device computes at once (default, auto: as many as fit; 1 on a CPU)",
     )
     add(
         "--cpu-devices",
         metavar="N",
         type=_devices,
-        help="devices that a CPU's cores are split into, which share the seeds (default: 1)",
+        help="devices that a CPU's cores are split into, to share the seeds (default: one a core)",
     )
     add("--resume", action="store_true", help="go on with an interrupted run")
     add(
@@ -609,6 +609,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")  # of a GPU's memory
     if args.cpu_devices:
         os.environ["JAX_NUM_CPU_DEVICES"] = str(args.cpu_devices)
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(_cpu_devices(args)))
     try:
         if args.verify:
             verified.forget()
@@ -635,6 +636,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         where = error.filename or "the output"
         _fail(f"cannot write {where}: {os.strerror(error.errno)}; what was saved before stays", 2)
+
+
+def _cpu_devices(args: argparse.Namespace) -> int:
+    """One a core where seeds are trained, if there are seeds for so many; else 1."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        cores = len(os.sched_getaffinity(0))
+    seeds = args.vmap_seeds or len(args.seeds or args.data_seeds or ())
+    return min(cores, seeds or (cores if args.study else 1))
 
 
 def _compiled() -> Path:

@@ -157,9 +157,9 @@ class Program:
         frozen: Frozen | None = None,
         target: Target | None = None,
     ):
-        """`chunk` seeds a device are computed at once; None or "auto": as many as fit. `frozen`: in
-        place of what the store has. For a `target` nothing is read or placed, and nothing can be
-        run.
+        """`chunk` seeds a device are computed at once; None or "auto": as many as fit, and one on a
+        CPU, whose caches hold no more. `frozen`: in place of what the store has. For a `target`
+        nothing is read or placed, and nothing can be run.
 
         Raises BadInput for a chunk below 1, and for what `data` refuses.
         """
@@ -216,7 +216,8 @@ class Program:
         gathered on the host while a step of a smaller card runs.
         """
         asked, placement, devices = self.cfg.train.remat, self.cfg.data.placement, self.mesh.size
-        most = chunk if isinstance(chunk, int) else -(-seeds // devices)
+        most = 1 if self.limit is None else -(-seeds // devices)
+        most = chunk if isinstance(chunk, int) else most
         self.layout = Layout(seeds, most, devices)
         remat, on_host = "none" if asked == "auto" else asked, placement == "host"
         self._use(most, remat, on_host)

@@ -32,7 +32,7 @@ SMALL = ["model.dim=4", "model.length=8", "model.layers=1", "train.batch=8"]
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("checkpoint") / "store", lengths=(5, 8))
-    return seeds.Program(config.resolve(config.load("ucf", SMALL), store), store, 3)
+    return seeds.Program(config.resolve(config.load("ucf", SMALL), store), store, 3, 2)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_another_number_of_devices_goes_on_with_the_same_seeds(program, saved):
     with pytest.MonkeyPatch.context() as patch:
         first = jax.devices()[:1]
         patch.setattr(jax, "devices", lambda: first)
-        other = seeds.Program(program.cfg, program.store, 3)
+        other = seeds.Program(program.cfg, program.store, 3, 3)
     assert (program.layout.slots, other.layout.slots) == (4, 3)
     with checkpoint.Checkpoints(run) as again:
         found, _ = again.restore(other.saved_state())

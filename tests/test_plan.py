@@ -66,7 +66,7 @@ def test_a_plan_trains_nothing_and_needs_no_features(tmp_path, monkeypatch, caps
     told = capsys.readouterr().out
     assert "features/ucf is not made yet; planned for the sizes of ucf" in told
     assert (
-        "10 seeds on this device: 5 seeds at a time on each of 2 devices, float32" in told
+        "10 seeds on this device: 1 seed at a time on each of 2 devices, float32" in told
         and "temporaries of a step" in told
     )
     assert not any(tmp_path.iterdir())

@@ -122,7 +122,7 @@ def test_first_step_gradients_are_those_of_one_seed_alone(setup, four):
 def test_one_execution_an_interval(setup):
     cfg, store = setup
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, epochs=2))
-    program = on_one_device(cfg, store, 2)
+    program = on_one_device(cfg, store, 2, 2)
     calls, compiled = [], program.training
     program.training = lambda *a: calls.append(1) or compiled(*a)  # type: ignore[assignment]
     steps = [interval.step for interval in program.train(program.init([1, 2], [1, 2]))]
@@ -135,7 +135,7 @@ def test_slots_are_filled_with_the_last_seed():
 
 
 def test_a_loss_that_is_not_finite_names_seed_and_step(setup):
-    program = on_one_device(*setup, 2)
+    program = on_one_device(*setup, 2, 2)
     chunks = program.init([1, 2], [1, 2])
     broken = chunks[0].params["visual_proj"]["kernel"].at[1].set(jnp.nan)
     chunks[0].params["visual_proj"]["kernel"] = broken
@@ -203,7 +203,7 @@ def device(monkeypatch):
         ("auto", 1_099, 1, "host", "blocks", 3),
         ("device", 1_399, 1, "device", "blocks", 3),
         ("host", 10_100, 10, "host", "none", 1),
-        ("auto", None, 10, "device", "none", 0),  # a device that does not tell
+        ("auto", None, 1, "device", "none", 0),  # a CPU, which does not tell
     ],
 )
 def test_what_fits_is_chosen_in_three_compilations(
@@ -258,11 +258,11 @@ def test_memory_is_the_compilers(setup):
 
 def test_states_are_updated_where_they_lie(setup):
     """A step's and an evaluation's new state takes the old one's memory, by the compiler."""
-    program = on_one_device(*setup, 2)
+    program = on_one_device(*setup, 2, 2)
     (chunk,) = program.init([1, 2], [1, 2])
     size = sum(x.nbytes for x in jax.tree.leaves(chunk))
     metrics = {"test": np.zeros(2, np.float32)}
-    host = on_one_device(placed(setup[0], "host"), setup[1], 2)
+    host = on_one_device(placed(setup[0], "host"), setup[1], 2, 2)
     keep_best = program.keep_best.lower(chunk, metrics).compile()
     for compiled in (program.training, host.training, keep_best):
         assert compiled.memory_analysis().alias_size_in_bytes == size
@@ -304,7 +304,7 @@ def test_features_on_the_host_give_the_same_bits(setup, make, chunk):
 def test_what_features_on_the_host_take_of_a_device(setup):
     """Two batches, each as large as a step's arguments besides the state."""
     cfg, store = setup
-    there, here = (on_one_device(placed(cfg, p), store, 2) for p in ("host", "device"))
+    there, here = (on_one_device(placed(cfg, p), store, 2, 2) for p in ("host", "device"))
     rest = there.memory().data - 2 * 2 * 8 * (8 * 2 * (12 + 10) + 4 + 4 * 3)
     rows = sum(x.nbytes for x in jax.tree.leaves(here.rows))
     assert rest + rows == here.memory().data

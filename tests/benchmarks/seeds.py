@@ -3,7 +3,8 @@
 python tests/benchmarks/seeds.py [--store DIR] [--config NAME] [--steps N] [--seeds S]
                                  [--chunk K] [--quick] [--cpu]
 
-    vmapped         `seeds.Program` over all seeds at once
+    ours            `seeds.Program` as main.py runs it: a core a device, a seed at a time on each
+    vmapped         the same on one device, all seeds at once, as a GPU runs it
     (a) sequential  the same program compiled for one seed, run once per seed
     (b) batched     `torch_semvad.BATCHED`, once per seed
     (c) per video   `torch_semvad.PER_VIDEO`, once per seed
@@ -27,6 +28,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
+from unittest import mock
+
+CORES = len(os.sched_getaffinity(0))
+os.environ["JAX_NUM_CPU_DEVICES"] = str(CORES)  # before jax is imported
 
 import jax
 import numpy as np
@@ -67,27 +73,35 @@ def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_cou
     return clock() - start
 
 
+def on_one_device(*args: Any) -> seeds.Program:
+    """A program that sees the first device alone; its operations still use every core."""
+    first = jax.devices()[:1]
+    with mock.patch.object(jax, "devices", lambda: first):
+        return seeds.Program(*args)
+
+
 def in_jax(
-    name: str, program: seeds.Program, states: list[TrainState], intervals: int
+    name: str, program: seeds.Program, runs: list[list[TrainState]], intervals: int
 ) -> Contender:
-    """The states (each of as many seeds as the program holds) trained one after the other."""
+    """Runs, each of as many seeds as the program holds, trained one after the other."""
     compilation = timed(program.compile)
 
     def go_on(i: int) -> np.ndarray:
         losses = []
         for _ in range(intervals):
-            (measured,) = program.run_interval(states[i], program.longest)
-            losses.append(jax.block_until_ready(measured)["loss"])
-        jax.block_until_ready(states[i])
+            measured = program.run_interval(runs[i], program.longest)
+            losses.append(program.own(measured)["loss"])
+        jax.block_until_ready(runs[i])
         return np.concatenate(losses, axis=1)
 
     def evaluate() -> None:
-        for state in states:
-            windows = (program.frozen, program.windows)
-            jax.block_until_ready(program.score_windows(windows, state.weights))
+        windows = (program.frozen, program.windows)
+        for run in runs:
+            for chunk in run:
+                jax.block_until_ready(program.score_windows(windows, chunk.weights))
 
     return Contender(
-        name, lambda: np.concatenate([go_on(i) for i in range(len(states))]), evaluate, compilation
+        name, lambda: np.concatenate([go_on(i) for i in range(len(runs))]), evaluate, compilation
     )
 
 
@@ -171,7 +185,7 @@ def logits_differ(
 
 
 def table(contenders: list[Contender], steps: int, steps_per_epoch: int) -> str:
-    """Markdown. A ratio is a contender's time over the vmapped program's: above 1, ours wins."""
+    """Markdown. A ratio is a contender's time over ours: above 1, ours wins."""
     measures = {
         "one step": lambda c: c.median("train") / steps,
         "one evaluation": lambda c: c.median("evaluate"),
@@ -197,30 +211,29 @@ def main() -> None:
     parser.add_argument("--config", default="demo", help="of preset paper, with balanced batches")
     parser.add_argument("--steps", type=int, default=8, help="of a turn; whole intervals are run")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--chunk", type=int, help="seeds side by side in ours (default: all)")
     parser.add_argument(
         "--quick", action="store_true", help=f"run {QUICK_SEEDS} seeds in sequence, not all"
     )
     parser.add_argument("--cpu", action="store_true", help="CPU seconds, not wall-clock seconds")
     args = parser.parse_args()
     clock = time.process_time if args.cpu else time.perf_counter
-    threads = len(os.sched_getaffinity(0))  # what JAX takes
-    torch.set_num_threads(threads)
+    torch.set_num_threads(CORES)
     load = os.getloadavg()[0]
 
     features = store.open(args.store)
     cfg = config.resolve(config.load(args.config, [f"data.store={args.store}"]), features)
     if cfg.data.text_tower or cfg.model.preset != "paper" or cfg.train.batching != "balanced":
         parser.error("the PyTorch programs know static class text, preset paper, balanced batches")
-    together = seeds.Program(cfg, features, args.seeds, args.chunk)
-    alone = seeds.Program(cfg, features, 1)
+    ours = seeds.Program(cfg, features, args.seeds)
+    together = on_one_device(cfg, features, args.seeds, args.seeds)
+    alone = on_one_device(cfg, features, 1)
     intervals = -(-args.steps // together.longest)
     steps = intervals * together.longest
 
     numbers = list(range(args.seeds))
     few = numbers[:QUICK_SEEDS] if args.quick else numbers
-    states = [alone.init([k], [k]) for k in few]
-    firsts = [seeds.select(state, 0) for state in states]
+    runs = [alone.init([k], [k]) for k in few]
+    firsts = [seeds.select(run[0], 0) for run in runs]
     keys = jax.vmap(jax.random.key)(np.array(few, np.uint32))
     orders = draw(together, keys, (ROUNDS + 1) * steps)
 
@@ -236,14 +249,15 @@ def main() -> None:
     )
     logits = logits_differ(cfg, together, firsts[0], orders[0, 0], [batched[0], per_video[0]])
     contenders = [
+        in_jax("ours", ours, [ours.init(numbers, numbers)], intervals),
         in_jax("vmapped", together, [together.init(numbers, numbers)], intervals),
-        in_jax("(a) sequential", alone, states, intervals),
+        in_jax("(a) sequential", alone, runs, intervals),
         in_torch("(b) batched PyTorch", torch_semvad.BATCHED, together, batched, orders, steps),
         in_torch(
             "(c) per-video PyTorch", torch_semvad.PER_VIDEO, together, per_video, orders, steps
         ),
     ]
-    for c in contenders[1:]:
+    for c in contenders[2:]:
         c.share = len(few) / args.seeds
 
     losses = [c.train()[: len(few)] for c in contenders]  # the warm-up
@@ -260,8 +274,8 @@ def main() -> None:
         f"`python {' '.join(sys.argv)}`\n\n"
         f"{args.seeds} seeds, batch {cfg.train.batch}, T {cfg.model.length}, dim {cfg.model.dim}; "
         f"{ROUNDS} rounds of {steps} steps and one evaluation.\n"
-        f"{'CPU' if args.cpu else 'Wall-clock'} seconds on {threads} of {os.cpu_count()} cores: "
-        f"{threads} threads for JAX (its default), {torch.get_num_threads()} for PyTorch; "
+        f"{'CPU' if args.cpu else 'Wall-clock'} seconds on {CORES} of {os.cpu_count()} cores: "
+        f"as many threads for JAX (its default), {torch.get_num_threads()} for PyTorch; "
         f"load {load:.1f} at the start.\n"
         f"Python {sys.version.split()[0]}, jax {jax.__version__}, torch {torch.__version__}.\n"
         f"Equal at the first step: logits within {logits:.1e}, losses within {differences[0]:.1e} "
