@@ -26,6 +26,7 @@ from featurize.sources import USUAL_FPS, Entry, Source, UnreadableVideo, edges
 from semvad_jax.files import BadInput, sha256
 from semvad_jax.store.val import set_aside
 
+DECODING = ("visual", "captions")
 LOOKERS = (*CAPTIONERS, "tags")  # captioners that look at the videos
 KEEP_SECONDS = 60  # of captions may be lost in an interrupt
 
@@ -70,12 +71,22 @@ class Job:
 
     @property
     def passes(self) -> list[tuple[str, ...]]:
-        """The stages that are asked for, those together that one decoding serves."""
+        """The stages that are asked for, those together that a video goes through at one time: what
+        one decoding serves; all, where workers need no GPU for it and so start once.
+        """
         asked = tuple(stage for stage in self.made if stage in self.request.stages)
-        both = ("visual", "captions")
-        if asked[:2] == both and self.request.captioner.name in LOOKERS:
-            return [both, *((stage,) for stage in asked[2:])]
+        if asked and self.request.workers:
+            from featurize import arithmetic
+
+            if not arithmetic.on_gpu():
+                return [asked]
+        if self._one_decoding(asked):
+            return [asked[:2], *((stage,) for stage in asked[2:])]
         return [(stage,) for stage in asked]
+
+    def _one_decoding(self, stages: Sequence[str]) -> bool:
+        """Whether some stages begin with two that look at a video and can share its frames."""
+        return tuple(stages[:2]) == DECODING and self.request.captioner.name in LOOKERS
 
     @cached_property
     def expected(self) -> dict[str, int]:
@@ -244,10 +255,11 @@ class Job:
     def make_each(self, stages: Sequence[str], entry: Entry, told: Told = nobody) -> None:
         """Make the pieces of one video of some stages; where two look at it, it is decoded once."""
         missing = [s for s in stages if not (self.request.resume and self.settled(s, entry))]
-        if len(missing) > 1 and self._made_together(entry, told):
-            return
+        if self._one_decoding(missing) and self._made_together(entry, told):
+            missing, told = missing[2:], nobody
         for stage in missing:
             self.make(stage, entry, told)
+            told = nobody  # a snippet counts once
 
     def make(self, stage: str, entry: Entry, told: Told = nobody) -> int:
         """Make the piece of one video, unless it is there; of an unreadable one its error. `told`
@@ -285,8 +297,7 @@ class Job:
         """
         from featurize import videos
 
-        stages = ("visual", "captions")
-        source = [self.made_from(stage, entry) for stage in stages]
+        source = [self.made_from(stage, entry) for stage in DECODING]
         try:
             expected = self._expected(_present(entry))
             if expected is None:
@@ -298,14 +309,14 @@ class Job:
             images, texts = self._looked_at(known, begun, times, told)
         except UnreadableVideo:
             return False
-        if [self.made_from(stage, entry) for stage in stages] != source:
+        if [self.made_from(stage, entry) for stage in DECODING] != source:
             return False
         if guess is not None and times is not None:
             found = _as_piece(videos.told(entry.path, times))
             self.pieces("times").save(entry.video, self.made_from("times", entry), found)
             if not np.array_equal(found, guess):
                 return False
-        for stage, made_from, piece in zip(stages, source, (images, texts), strict=True):
+        for stage, made_from, piece in zip(DECODING, source, (images, texts), strict=True):
             self.pieces(stage).save(entry.video, made_from, piece)
         self.pieces("begun-captions").drop(entry.video, begun)
         return True
