@@ -10,18 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from featurize.job import Job, announced_frames
+from featurize.pieces import digest
 from featurize.sources import SNIPPET_FRAMES, USUAL_FPS, Entry, UnreadableVideo
 
-SAMPLE_SNIPPETS = 32  # of one video: a short measurement
-SAMPLE_VIDEOS = 20  # tried until one can be read
+A_MINUTE = 60.0  # seconds that a stage is measured for, if there is so much to do
+SAMPLE_SNIPPETS = 32  # of one video
 CAPTION_BYTES = 200  # about a line of captions.jsonl
 
 
 def report(job: Job) -> None:
     """Print videos, snippets, bytes and hours of each stage that works video by video.
 
-    Nothing is kept. Times are those of one process on this machine, from the first video that can
-    be read.
+    Nothing is kept. Times are those of one process on this machine that has measured each stage for
+    a minute, on the starts of videos from all over the list.
     """
     lengths = job.expected
     table = Table("stage", "videos to do", "snippets to do", "snippets/s", "hours", "GB in all")
@@ -39,26 +40,32 @@ def report(job: Job) -> None:
     console.print(
         f"{len(lengths)} videos of {job.request.videos}, {sum(lengths.values()):,} snippets"
         + (f", {unknown} videos of unknown length" if unknown else "")
-        + f"; the store would be {job.request.out}. Nothing was written.",
+        + f"; the store would be {job.request.out}. Nothing was written. Each stage was measured "
+        "alone, for up to a minute; images and captions together share one decoding.",
         soft_wrap=True,
     )
 
 
 def _measured(job: Job, stage: str, entries: Sequence[Entry]) -> tuple[float, float]:
-    """Snippets a second and bytes a snippet, on the start of one video; zeros where none can be."""
-    for entry in entries[:SAMPLE_VIDEOS]:
+    """Snippets a second and bytes a snippet; zeros where no video can be read."""
+    begun, snippets, seconds, size = None, 0, 0.0, 0
+    for entry in sorted(entries, key=lambda entry: digest(entry.video)):  # any, but the same again
+        if begun and time.perf_counter() - begun >= A_MINUTE:
+            break
         try:
             run = _short_run(job, stage, entry)
-            run(1)  # loads the model
-            begun = time.perf_counter()
+            if begun is None:
+                run(1)  # loads the model
+                begun = time.perf_counter()
+            started = time.perf_counter()
             piece = run(SAMPLE_SNIPPETS)
         except UnreadableVideo:
             continue
-        seconds = max(time.perf_counter() - begun, 1e-9)
-        if isinstance(piece, np.ndarray):
-            return piece.shape[-2] / seconds, piece.nbytes / piece.shape[-2]
-        return len(piece) / seconds, CAPTION_BYTES
-    return 0.0, 0.0
+        seconds += time.perf_counter() - started
+        is_array = isinstance(piece, np.ndarray)
+        snippets += piece.shape[-2] if is_array else len(piece)
+        size += piece.nbytes if is_array else CAPTION_BYTES * len(piece)
+    return (snippets / max(seconds, 1e-9), size / snippets) if snippets else (0.0, 0.0)
 
 
 def _short_run(job: Job, stage: str, entry: Entry) -> Callable[[int], Any]:

