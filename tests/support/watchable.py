@@ -20,13 +20,14 @@ config = Config(
 )
 """
 CLASSES = ("Normal", "=cmd", "Riot")
+WIDTHS = (1280, 384)  # of the stand-ins' rows
 
 
 def watchable_run(place: Path) -> Path:
     """PLACE/run, of two seeds: T is 4; it was trained on noise, which the stand-ins are said to
     have made.
     """
-    make_store(place / "store", train=8, test=2, classes=CLASSES, widths=(1280, 384))
+    make_store(place / "store", train=8, test=2, classes=CLASSES, widths=WIDTHS)
     (place / "tiny.py").write_text(CONFIG)
     start = ["--config", str(place / "tiny.py"), "--data", str(place / "store")]
     main.main([*start, "--out", str(place / "run"), "--vmap-seeds", "2"])
