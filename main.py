@@ -151,14 +151,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SHARE",
         type=_score,
         help="--detect, --calibrate, --watch: an event goes on while scores are above this share "
-        "of the threshold (default 1; 0.5 with --alarms-per-hour)",
+        "of the threshold (default 1; chosen on val with --alarms-per-hour)",
     )
     add(
         "--least",
         metavar="SECONDS",
         type=_seconds,
-        help="--detect, --calibrate, --watch: what is shorter is no event (default 0; 1 with "
-        "--alarms-per-hour)",
+        help="--detect, --calibrate, --watch: what is shorter is no event (default 0; chosen on "
+        "val with --alarms-per-hour)",
     )
     add(
         "--calibrate",

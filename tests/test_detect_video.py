@@ -133,6 +133,10 @@ def test_the_threshold_is_that_of_vals_normal_videos(place, of_store):
     normal = [features.videos[i].video for i in val if "Normal" in features.videos[i].labels]
     rows = [row for video in normal for row in rows_of(of_store / video)]
     assert (kept["normal_videos"], kept["normal_snippets"]) == (len(normal), len(rows))
+    others = [features.videos[i].video for i in val if "Normal" not in features.videos[i].labels]
+    for video, of_run in zip(others, kept["anomalous"], strict=True):
+        scores = [float(row["score_mean"]) for row in rows_of(of_store / video)]
+        assert of_run["binary"] == pytest.approx(scores, abs=3e-6)
     # fewer than 20 snippets: 5 % of them are none, so the highest it is
     for head, scores in (
         ("binary", [float(r["score_mean"]) for r in rows]),

@@ -23,7 +23,7 @@ from semvad_jax.config import Config
 from semvad_jax.detection import events, index, pictures, thresholds
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, Origin
-from semvad_jax.detection.thresholds import Asked, Calibration, KeptThresholds, Normal
+from semvad_jax.detection.thresholds import Asked, Calibration, KeptThresholds, Normal, Val
 from semvad_jax.detection.timeline import DECIMALS, Timeline, written
 from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, read_json, replacing, require, write
@@ -62,26 +62,34 @@ def origin(run: Path, cfg: Config, seed_count: int, asked: Asked) -> Origin:
     Raises BadInput where the run's checkpoint/thresholds.json or the calibration is damaged or is
     another run's, and where a rate of false alarms is asked for that val cannot show.
     """
-    path, scored_by = run / checkpoint.THRESHOLDS, head(cfg)
+    scored_by = head(cfg)
     if asked.calibration is not None:
         weights = checkpoint.weights_sha256(run)
         found = thresholds.read_calibration(asked.calibration, weights, scored_by)
         return Origin(str(run), cfg.model.name, seed_count, scored_by, found.threshold())
-    checkpoint.check(run, checkpoint.THRESHOLDS)
-    kept = read_json(path, KeptThresholds, DAMAGED) if path.is_file() else None
-    require(kept is None or _is_whole(kept, scored_by), f"{path} {DAMAGED}")
     return Origin(
         run=str(run),
         model=cfg.model.name,
         seeds=seed_count,
         head=scored_by,
-        threshold=thresholds.threshold(scored_by, kept, asked),
+        threshold=thresholds.threshold(scored_by, _kept_thresholds(run, scored_by), asked),
     )
+
+
+def _kept_thresholds(run: Path, head: str) -> KeptThresholds | None:
+    """What RUN keeps for a head, None where it has no normal val videos; BadInput where that is
+    damaged.
+    """
+    path = run / checkpoint.THRESHOLDS
+    checkpoint.check(run, checkpoint.THRESHOLDS)
+    kept = read_json(path, KeptThresholds, DAMAGED) if path.is_file() else None
+    require(kept is None or _is_whole(kept, head), f"{path} {DAMAGED}")
+    return kept
 
 
 def _is_whole(kept: KeptThresholds, head: str) -> bool:
     """Whether a threshold is kept for the head, and every video's scores and seconds."""
-    videos = kept.get("videos", [])
+    videos = kept.get("videos", []) + kept.get("anomalous", [])
     return head in kept and all(
         len(v["seconds"]) == len(v.get(head, ())) + 1 > 1 and v["seconds"][0] < v["seconds"][-1]
         for v in videos
@@ -90,19 +98,23 @@ def _is_whole(kept: KeptThresholds, head: str) -> bool:
 
 def write_thresholds(run: Path, videos: Videos, scores: Sequence[Scores]) -> None:
     """Keeps with RUN from which score on a snippet is an event, by each head, and the scores of the
-    normal val videos.
+    val videos.
 
     `scores` are the last weights' scores of `videos`, an entry a seed. Nothing is written where no
     normal video is among val.
     """
-    normal = np.flatnonzero(videos.val_abnormal == 0) + len(videos.test)
-    if len(normal):
+    anomalous = videos.val_abnormal > 0
+    if not anomalous.all():
+        own = [videos.val_scores(of_seed) for of_seed in scores]
         means = {
-            name: [_mean_over_seeds([s.head(name)[i] for s in scores]) for i in normal]
+            name: [
+                _mean_over_seeds(of_seeds)
+                for of_seeds in zip(*(of_seed.head(name) for of_seed in own), strict=True)
+            ]
             for name in scores[0].heads()
         }
-        of_store = [videos.store.videos[(videos.test + videos.val)[i]] for i in normal]
-        kept = thresholds.chosen_thresholds(means, [v.second_edges for v in of_store])
+        seconds = [videos.store.videos[i].second_edges for i in videos.val]
+        kept = thresholds.chosen_thresholds(means, seconds, anomalous)
         write(run / checkpoint.THRESHOLDS, json.dumps(kept))
 
 
@@ -242,9 +254,10 @@ def calibrate(
     for position, i in enumerate(videos):
         mean = _mean_over_seeds([s.head(scored_by)[position] for s in scores])
         seen.append((written(mean), np.round(store.videos[i].second_edges, 3)))
-    rule, alarms = Normal(seen).lowest_rule(asked, asked.alarms_per_hour)
+    extent, why, _ = Val.of(scored_by, _kept_thresholds(run, scored_by)).extent(asked)
+    rule, alarms = Normal(seen).trusted_rule(extent, asked.alarms_per_hour)
     digest = checkpoint.weights_sha256(run)
-    return Calibration(str(run), digest, scored_by, asked.alarms_per_hour, rule, alarms)
+    return Calibration(str(run), digest, scored_by, asked.alarms_per_hour, rule, alarms, why)
 
 
 def folder_names(videos: Sequence[str]) -> dict[str, str]:

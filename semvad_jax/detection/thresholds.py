@@ -4,7 +4,8 @@ run keeps. Thresholds are chosen on normal videos, of val or of a user's camera,
 An event in a normal video is a false alarm. A rule is trusted for X false alarms an hour where the
 normal videos that were seen show it: the exact upper 95 % bound of the rate, for as many alarms as
 were counted in as many hours, is at most X. False alarms are taken to come independently of each
-other, as a Poisson process.
+other, as a Poisson process. How an event ends and how short it may be is chosen on val too, by how
+many of its anomalous videos have an event.
 """
 
 import dataclasses
@@ -14,28 +15,26 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product, starmap
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from semvad_jax.detection.events import Rule, Threshold, spans
 from semvad_jax.detection.timeline import DECIMALS, written
 from semvad_jax.files import BadInput, read_json, require, write
-from semvad_jax.statistics import poisson_upper
+from semvad_jax.statistics import LEVEL, poisson_upper
 
 FALSE_ALARM_RATE = 0.05  # at most this share of normal snippets lies above a run's own threshold
 UNCHOSEN = 0.5  # where a run has nothing to choose a threshold on
-# Where a rate is asked for: a score that flickers about the threshold is one alarm and not ten, and
-# nobody is called for a single snippet.
-CLOSE, LEAST = 0.5, 1.0
 MORE = "give --calibration FILE, which --calibrate writes"
 
 KeptVideo = TypedDict(
     "KeptVideo", {"seconds": list[float], "binary": list[float], "class": NotRequired[list[float]]}
 )
-# RUN/checkpoint/thresholds.json: each head's threshold, and the normal val videos that it is
-# chosen on; the heads are those of the model
+# RUN/checkpoint/thresholds.json: each head's threshold, the normal val videos that it is chosen on,
+# and the anomalous ones; the heads are those of the model
 KeptThresholds = TypedDict(
     "KeptThresholds",
     {
@@ -44,9 +43,35 @@ KeptThresholds = TypedDict(
         "normal_snippets": int,
         "binary": float,
         "class": NotRequired[float],
-        "videos": NotRequired[list[KeptVideo]],  # runs that were trained before this was kept
+        # not in runs that were trained before these were kept
+        "videos": NotRequired[list[KeptVideo]],
+        "anomalous": NotRequired[list[KeptVideo]],
     },
 )
+
+
+class Extent(NamedTuple):
+    """How far an event goes: on while scores are above a share `close` of the threshold, and it
+    counts where it lasts at least `least` seconds.
+    """
+
+    close: float
+    least: float
+
+    def rule(self, opens: float) -> Rule:
+        """The rule with a threshold."""
+        return Rule(opens, min(opens, round(self.close * opens, DECIMALS)), self.least)
+
+    def __str__(self) -> str:
+        return f"--close {self.close:g} and --least {self.least:g}"
+
+
+PLAIN = Extent(1.0, 0.0)
+# Where a rate is asked for and val cannot choose: a score that flickers about the threshold is one
+# alarm and not ten, and nobody is called for a single snippet.
+USUAL = Extent(0.5, 1.0)
+CLOSES, LEASTS = (1.0, 0.75, 0.5), (0.0, 1.0, 2.0, 4.0)
+EXTENTS = tuple(starmap(Extent, product(CLOSES, LEASTS)))  # val chooses one; the plainest first
 
 
 @dataclass(frozen=True)
@@ -54,8 +79,7 @@ class Asked:
     """What a user says of events; None where nothing is said.
 
     `threshold` is a score, `alarms_per_hour` the highest rate of false alarms, and `calibration` a
-    file that has a rule. An event goes on while scores are above a share `close` of the threshold,
-    and lasts at least `least` seconds.
+    file that has a rule; `close` and `least` are those of `Extent`.
     """
 
     threshold: float | None = None
@@ -64,38 +88,42 @@ class Asked:
     close: float | None = None
     least: float | None = None
 
-    def rule(self, opens: float) -> Rule:
-        """The rule with a threshold."""
-        close, least = (1.0, 0.0) if self.alarms_per_hour is None else (CLOSE, LEAST)
-        close = close if self.close is None else self.close
-        least = least if self.least is None else self.least
-        return Rule(opens, min(opens, round(close * opens, DECIMALS)), least)
+    @property
+    def extent(self) -> Extent:
+        """What is given, and what is usual for the rest."""
+        usual = PLAIN if self.alarms_per_hour is None else USUAL
+        close = usual.close if self.close is None else self.close
+        return Extent(close, usual.least if self.least is None else self.least)
 
 
-def _upper(alarms: int, hours: float) -> float:
-    """The upper 95 % bound of a rate of false alarms, an hour."""
-    return poisson_upper(alarms) / hours
+def _upper(alarms: int, hours: float, tried: int) -> float:
+    """The upper bound of a rate of false alarms, an hour, by each of so many rules at once with
+    95 % (Bonferroni).
+    """
+    return poisson_upper(alarms, 1 - (1 - LEVEL) / tried) / hours
 
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """How many events there were in normal videos."""
+    """How many events there were in normal videos, on which one of `tried` rules was chosen."""
 
     alarms: int
     videos: int
     snippets: int
     hours: float
+    tried: int = 1
 
     @property
     def upper(self) -> float:
         """The upper 95 % bound of their rate, an hour."""
-        return _upper(self.alarms, self.hours)
+        return _upper(self.alarms, self.hours, self.tried)
 
     def sentence(self) -> str:
+        allows = f" that allows for {self.tried} rules tried" if self.tried > 1 else ""
         return (
             f"{_count(self.alarms, 'false alarm')} in {_time(self.hours)} of "
             f"{_count(self.videos, 'normal video')}, so {_number(self.alarms / self.hours)} an "
-            f"hour and at most {_number(self.upper)} (upper 95 % bound)"
+            f"hour and at most {_number(self.upper)} (upper 95 % bound{allows})"
         )
 
 
@@ -119,51 +147,38 @@ class Normal:
     def hours(self) -> float:
         return sum(float(seconds[-1] - seconds[0]) for _, seconds in self.videos) / 3600
 
-    def false_alarms(self, rule: Rule) -> FalseAlarms:
-        """The events of these videos by a rule."""
+    def false_alarms(self, rule: Rule, tried: int = 1) -> FalseAlarms:
+        """The events of these videos by a rule, one of so many that were tried on them."""
         return FalseAlarms(
             alarms=len(spans(*self._row, rule)),
             videos=len(self.videos),
             snippets=sum(len(scores) for scores, _ in self.videos),
             hours=self.hours,
+            tried=tried,
         )
 
-    def _most_alarms(self, alarms_per_hour: float) -> int:
+    def most_alarms(self, alarms_per_hour: float, tried: int = 1) -> int:
         """The most false alarms that these videos may have where a rate is to be trusted; −1 where
         not even none shows it.
         """
         counts = range(math.ceil(alarms_per_hour * self.hours) + 1)
-        bound = partial(_upper, hours=self.hours)
+        bound = partial(_upper, hours=self.hours, tried=tried)
         return bisect_right(counts, alarms_per_hour, key=bound) - 1
 
-    def lowest_rule(self, asked: Asked, alarms_per_hour: float) -> tuple[Rule, FalseAlarms]:
+    def trusted_rule(
+        self, extent: Extent, alarms_per_hour: float, tried: int = 1
+    ) -> tuple[Rule, FalseAlarms]:
         """The rule with the lowest threshold that can be trusted for a rate of false alarms, and
-        how many it makes.
+        how many it makes; `extent` is one of so many that were tried on these videos.
 
-        Thresholds are tried from the highest score downwards, and the last one before the first
-        that cannot be trusted is taken. So its rate is higher than was asked for with a chance of
-        at most 5 %, however many are tried: whichever threshold is the first to be too low, its
-        own count would have to mislead. Nor is a threshold reached that is so low that neighbouring
-        events are one.
+        Its rate is higher than was asked for with a chance of at most 5 %, however many thresholds
+        are tried: whichever is the first to be too low, its own count would have to mislead.
 
         Raises BadInput where not even a threshold without a single alarm can be trusted.
         """
-        rising = np.sort(np.concatenate([scores for scores, _ in self.videos]))
-        rules = [asked.rule(opens) for opens in np.unique(rising)[::-1].tolist()]
-        # how many snippets open an event by each rule, and how many it may go on with
-        opening = np.searchsorted(rising, [rule.opens for rule in rules], "right")
-        going_on = np.searchsorted(rising, [rule.closes for rule in rules], "right")
-        above = 2 * len(rising) - opening - going_on
-        most = self._most_alarms(alarms_per_hour)
-        found, number = None, 0
-        while number < len(rules) and (seen := self.false_alarms(rules[number])).alarms <= most:
-            found = rules[number], seen
-            # each alarm more needs a snippet more above one of the two scores: until there are as
-            # many as alarms are left, every rule can be trusted
-            sure = np.searchsorted(above, above[number] + most - seen.alarms, "right") - 1
-            number = max(number + 1, int(sure))
-        if found is None:
-            seen = self.false_alarms(asked.rule(1.0))
+        most = self.most_alarms(alarms_per_hour, tried)
+        if most < 0:
+            seen = self.false_alarms(extent.rule(1.0))
             needed = math.ceil(100 * poisson_upper(0) / alarms_per_hour) / 100
             raise BadInput(
                 f"{_count(seen.snippets, 'snippet')} of {_count(seen.videos, 'normal video')} "
@@ -171,7 +186,79 @@ class Normal:
                 f"{_count(alarms_per_hour, 'false alarm')} an hour; "
                 f"{_time(needed)} of normal video are needed"
             )
+        rule = self.lowest_rule(extent, most)
+        return rule, self.false_alarms(rule, tried)
+
+    def lowest_rule(self, extent: Extent, most: int) -> Rule:
+        """The rule with the lowest threshold down to which there are at most so many false alarms.
+
+        Thresholds are tried from the highest score downwards, and the last one before the first
+        that makes more is taken. So none is reached that is so low that neighbouring events are
+        one.
+        """
+        rising = np.sort(np.concatenate([scores for scores, _ in self.videos]))
+        rules = [extent.rule(opens) for opens in np.unique(rising)[::-1].tolist()]
+        # how many snippets open an event by each rule, and how many it may go on with
+        opening = np.searchsorted(rising, [rule.opens for rule in rules], "right")
+        going_on = np.searchsorted(rising, [rule.closes for rule in rules], "right")
+        above = 2 * len(rising) - opening - going_on
+        found, number = rules[0], 0  # no score is above the highest
+        while number < len(rules):
+            alarms = self.false_alarms(rules[number]).alarms
+            if alarms > most:
+                break
+            found = rules[number]
+            # each alarm more needs a snippet more above one of the two scores: until there are as
+            # many as alarms are left, every rule may be taken
+            sure = np.searchsorted(above, above[number] + most - alarms, "right") - 1
+            number = max(number + 1, int(sure))
         return found
+
+
+@dataclass(frozen=True)
+class Val:
+    """A run's val videos as its thresholds.json keeps them: the normal ones, and the scores and
+    seconds of the anomalous ones.
+    """
+
+    normal: Normal
+    anomalous: Sequence[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, head: str, kept: KeptThresholds | None) -> "Val":
+        """By the scores of a head; without videos where none are kept."""
+
+        def videos(of_kept: Sequence[KeptVideo]) -> list[tuple[np.ndarray, np.ndarray]]:
+            return [(np.array(v[head]), np.array(v["seconds"])) for v in of_kept]
+
+        kept = kept or {}
+        return cls(Normal(videos(kept.get("videos", ()))), videos(kept.get("anomalous", ())))
+
+    def found(self, rule: Rule) -> int:
+        """How many anomalous videos have an event."""
+        return sum(len(spans(*video, rule)) > 0 for video in self.anomalous)
+
+    def extent(self, asked: Asked) -> tuple[Extent, str, int]:
+        """How far events go where a rate of false alarms is asked for, in words why, and how many
+        were tried: what the user gives; else that of `EXTENTS` which finds the most anomalous
+        videos, each with the lowest threshold by which the normal videos have no more false alarms
+        than that rate, and of several the plainest; else what is usual.
+        """
+        rate = asked.alarms_per_hour
+        assert rate is not None
+        if asked.close is not None or asked.least is not None:
+            return asked.extent, f"{asked.extent} were given", 1
+        if not (self.normal.videos and self.anomalous):
+            return USUAL, f"{USUAL} are defaults: the run keeps no val videos to choose them by", 1
+        # 1e-9 is added so that three alarms in three hours are one an hour
+        most = math.floor(rate * self.normal.hours + 1e-9)
+        found = {extent: self.found(self.normal.lowest_rule(extent, most)) for extent in EXTENTS}
+        best = max(found, key=found.__getitem__)
+        why = (
+            f"{best} were chosen on val: of {len(EXTENTS)} pairs they find the most anomalous "
+            f"videos, {found[best]} of {len(self.anomalous)}, at that rate as counted"
+        )
+        return best, why, len(EXTENTS)
 
 
 @dataclass(frozen=True)
@@ -186,11 +273,13 @@ class Calibration:
     alarms_per_hour: float
     rule: Rule
     seen: FalseAlarms
+    why: str = ""  # in words, of `closes` and `least`; empty in files of before this was kept
 
     def threshold(self) -> Threshold:
         rate = _count(self.alarms_per_hour, "false alarm")
         source = f"calibrated for at most {rate} an hour on normal video of a camera's own"
-        return Threshold(self.rule, f"{source}: {self.seen.sentence()}")
+        why = f"; {self.why}" if self.why else ""
+        return Threshold(self.rule, f"{source}: {self.seen.sentence()}{why}")
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
@@ -226,25 +315,36 @@ def lowest_threshold(normal: np.ndarray, rate: float) -> float:
 
 
 def chosen_thresholds(
-    scores: Mapping[str, Sequence[np.ndarray]], seconds: Sequence[np.ndarray]
+    scores: Mapping[str, Sequence[np.ndarray]],
+    seconds: Sequence[np.ndarray],
+    anomalous: np.ndarray,
 ) -> KeptThresholds:
     """What a run keeps: a threshold for each head, and what it is chosen on.
 
-    `scores` holds for each head one array a normal val video: the mean over seeds of the scores of
-    its n snippets, [n]; `seconds` those at which its snippets begin and the last one ends, [n + 1].
+    `scores` holds for each head one array a val video: the mean over seeds of the scores of its n
+    snippets, [n]; `seconds` those at which its snippets begin and the last one ends, [n + 1]; and
+    `anomalous` tells which of the videos are, [V].
     """
     of_heads = {head: list(map(written, videos)) for head, videos in scores.items()}
-    videos = [{"seconds": np.round(edges, 3).tolist()} for edges in seconds]
+    videos = [
+        {"seconds": np.round(edges, 3).tolist()}
+        | {head: of_videos[i].tolist() for head, of_videos in of_heads.items()}
+        for i, edges in enumerate(seconds)
+    ]
+    normal = np.flatnonzero(~anomalous)
+    lowest = {
+        head: lowest_threshold(np.concatenate([of_videos[i] for i in normal]), FALSE_ALARM_RATE)
+        for head, of_videos in of_heads.items()
+    }
     kept = {
         "false_alarm_rate": FALSE_ALARM_RATE,
-        "normal_videos": len(videos),
-        "normal_snippets": sum(map(len, next(iter(of_heads.values())))),
+        "normal_videos": len(normal),
+        "normal_snippets": sum(len(seconds[i]) - 1 for i in normal),
+        **lowest,
+        "videos": [videos[i] for i in normal],
+        "anomalous": [videos[i] for i in np.flatnonzero(anomalous)],
     }
-    for head, of_videos in of_heads.items():
-        kept[head] = lowest_threshold(np.concatenate(of_videos), FALSE_ALARM_RATE)
-        for video, means in zip(videos, of_videos, strict=True):
-            video[head] = means.tolist()
-    return cast(KeptThresholds, kept | {"videos": videos})
+    return cast(KeptThresholds, kept)
 
 
 def threshold(head: str, kept: KeptThresholds | None, asked: Asked) -> Threshold:
@@ -253,10 +353,9 @@ def threshold(head: str, kept: KeptThresholds | None, asked: Asked) -> Threshold
 
     Raises BadInput where a rate of false alarms is asked for and val cannot show it.
     """
-    videos = kept.get("videos") if kept else None
-    normal = Normal([(np.array(v[head]), np.array(v["seconds"])) for v in videos or ()])
+    val = Val.of(head, kept)
     if (rate := asked.alarms_per_hour) is not None:
-        return _of_rate(normal, kept is not None, asked, rate)
+        return _of_rate(val, kept is not None, asked, rate)
     if asked.threshold is not None:
         opens, source = asked.threshold, "given with --threshold"
     elif kept is None:
@@ -272,28 +371,32 @@ def threshold(head: str, kept: KeptThresholds | None, asked: Asked) -> Threshold
             f"{kept['normal_snippets']} snippets of its {kept['normal_videos']} normal videos lie "
             "above it"
         )
-    rule = asked.rule(opens)
-    if videos:
-        source += f"; on val it makes {normal.false_alarms(rule).sentence()}"
+    rule = asked.extent.rule(opens)
+    if val.normal.videos:
+        source += f"; on val it makes {val.normal.false_alarms(rule).sentence()}"
     elif kept:
         source += "; the run does not keep how many hours these are"
     return Threshold(rule, source)
 
 
-def _of_rate(normal: Normal, has_val: bool, asked: Asked, alarms_per_hour: float) -> Threshold:
-    """The threshold for a rate of false alarms by the normal val videos of a run."""
-    if not normal.videos:
+def _of_rate(val: Val, has_val: bool, asked: Asked, alarms_per_hour: float) -> Threshold:
+    """The threshold for a rate of false alarms by the val videos of a run."""
+    if not val.normal.videos:
         lacks = (
             "does not keep how many hours its normal val videos are (main.py --config … --resume "
         )
         lacks = f"{lacks}writes it)" if has_val else "has no normal val videos"
         raise BadInput(f"the run {lacks}, so val shows no rate of false alarms; {MORE}")
+    extent, why, tried = val.extent(asked)
+    if val.normal.most_alarms(alarms_per_hour, tried) < 0 and tried > 1:
+        short = f"val's normal videos are too short to try {tried} pairs on"
+        extent, why, tried = USUAL, f"{USUAL} are defaults: {short}", 1
     try:
-        rule, seen = normal.lowest_rule(asked, alarms_per_hour)
+        rule, seen = val.normal.trusted_rule(extent, alarms_per_hour, tried)
     except BadInput as error:
         raise BadInput(f"the run's val has {error}; {MORE}") from None
     rate = _count(alarms_per_hour, "false alarm")
-    return Threshold(rule, f"chosen on val for at most {rate} an hour: {seen.sentence()}")
+    return Threshold(rule, f"chosen on val for at most {rate} an hour: {seen.sentence()}; {why}")
 
 
 def _count(number: int | float, noun: str) -> str:
