@@ -6,8 +6,8 @@
 
 UCF_C3D holds videos.csv and C3D features in 32 equal parts a video, CAPTIONS SwinBERT's captions; a
 user brings both. Cost: a minute for the store; 100 steps of 64 rows, ten seeds in three minutes on
-two CPU cores. Last step, head chosen on val, frame AUC over ten seeds: preset paper (class) 65.12
-(SD 3.70); --set model.preset=best (binary) 72.99 (1.82). How the schedule was chosen:
+two CPU cores. Last step, head chosen on val, frame AUC over ten seeds: preset paper (class) 65.82
+(SD 3.49); --set model.preset=best (binary) 72.99 (1.76). How the schedule was chosen:
 docs/studies.md.
 """
 
