@@ -361,3 +361,18 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_saved(place, tmp_path, m
     assert (
         "cannot write metrics.jsonl: No space left on device; what was saved before stays" in told
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "devices"),
+    [
+        (["--config", "demo", "--vmap-seeds", "10"], 4),
+        (["--config", "demo", "--seeds", "9,234"], 2),
+        (["--config", "demo"], 1),
+        (["--study", "table2"], 4),  # whose ten seeds are the study's own
+        (["--restore", "runs/demo", "--eval"], 1),
+    ],
+)
+def test_a_device_is_a_core_of_a_cpu_where_there_are_seeds_for_it(monkeypatch, words, devices):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 3, 5}, raising=False)
+    assert main._cpu_devices(main.arguments(words)) == devices
