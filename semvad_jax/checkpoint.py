@@ -443,8 +443,16 @@ class Checkpoints:
         return {name: tuple(leaf.shape) for name, leaf in saved.items()}
 
     def _check(self, saved: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Any]) -> None:
-        if saved != {name: leaf.shape for name, leaf in wanted.items()}:
-            raise BadInput(f"{self.path} holds another model or other seeds than were asked for")
+        shapes = {name: leaf.shape for name, leaf in wanted.items()}
+        stateless = {k: v for k, v in shapes.items() if "state" not in k.split(".")[:3]}
+        if saved == stateless != shapes:
+            raise BadInput(
+                f"{self.path} was saved by an earlier version, which kept nothing beside the "
+                "weights of this model; train the run again into another --out"
+            )
+        require(
+            saved == shapes, f"{self.path} holds another model or other seeds than were asked for"
+        )
 
     def _whole_step(self) -> int:
         """The newest step, whose files are those that were saved."""

@@ -58,6 +58,8 @@ ADDED = COMMON | {
     "data.prompts_sha256": "",
     "train.microbatch": 0,
 }
+# {model: its oddities that runs from before do not have}
+ADDED_ODDITIES = {"dsanet": ("stale_text",)}
 LARGEST = 1 << 24  # of a size or a count
 AUTHORS_SEEDS = (9, 234, 42, 1, 256, 512, 7, 72, 34, 100)  # the ten of their program
 

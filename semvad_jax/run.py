@@ -40,6 +40,7 @@ from semvad_jax.detection.thresholds import Asked
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
 from semvad_jax.metrics import MetricName
+from semvad_jax.models import kept
 from semvad_jax.report import findings, real_time, transfer
 from semvad_jax.report import page as run_page
 from semvad_jax.report import summary as report
@@ -62,7 +63,8 @@ def identity(
     settings without paths, and its seeds. Runs of one identity have the same numbers.
 
     A setting that the model does not have does not count, nor one that is as it was before there
-    was such a setting (`config.ADDED`), so that later versions may add some.
+    was such a setting (`config.ADDED`), so that later versions may add some. Nor does an oddity
+    that is fixed and was not there before (`config.ADDED_ODDITIES`).
     """
     # as RUN/config.json has it: 1 is 1.0
     read_back = config.from_json(config.to_json(seeds.for_device(cfg)))
@@ -78,6 +80,9 @@ def identity(
     settings["train"].pop("remat", None)  # matters of memory alone
     settings["data"].pop("placement", None)
     settings["model"].pop("prompts", None)  # data.prompts_sha256 says which they are
+    added = config.ADDED_ODDITIES.get(cfg.model.name, ())
+    if odd := [name for name in added if kept(cfg, name)]:
+        settings["model"]["kept"] = odd
     parts = {
         "store": dict(store_sha256),
         "settings": settings,

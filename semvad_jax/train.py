@@ -11,7 +11,7 @@ from semvad_jax import losses
 from semvad_jax.config import Config
 from semvad_jax.data import LOSS, Rows, batch_rows, gather, steps_per_epoch
 from semvad_jax.files import BadInput
-from semvad_jax.models import init_state, model
+from semvad_jax.models import init_state, model, tested
 from semvad_jax.types import Batch, Best, Frozen, TrainData, TrainState
 
 EVALUATIONS_WITHOUT_BEST = 30  # the patience of train.protocol=reload_best
@@ -201,10 +201,11 @@ def run_interval(
 
 
 def keep_best(cfg: Config, state: TrainState, metrics: dict[str, Float[Array, ""]]) -> TrainState:
-    """Keeps the present weights under every selection whose metric is better than before; the first
-    of equals stays. With `train.protocol=reload_best` a seed stops at its 30th evaluation without a
-    better one.
+    """The state after an evaluation (`models.tested`), with the present weights under every
+    selection whose metric is better than before; the first of equals stays. With
+    `train.protocol=reload_best` a seed stops at its 30th evaluation without a better one.
     """
+    state = replace(state, state=tested(cfg, state.params, state.state))
     now = {
         name: Best(metric, state.step, state.params, state.state)
         for name, metric in metrics.items()

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semvad_jax import evaluate, train
-from semvad_jax.config import load
+from semvad_jax import checkpoint, evaluate, run, seeds, train
+from semvad_jax.config import load, resolve
 from semvad_jax.files import BadInput
 from semvad_jax.models import convert, dsanet
 from semvad_jax.types import Frozen, Outputs, Weights
 from tests.support import programs
+from tests.support.stores import make_store
 
 PARTS = {
     "binary": "cg",
@@ -133,6 +134,30 @@ def test_losses_and_gradients(program, trained):
 
 def test_four_steps_of_training(program, trained):
     np.testing.assert_allclose(trained[1], program[0].numbers["loss_steps"], rtol=1e-5)
+
+
+def test_later_tests_use_the_text_of_the_first(program):
+    """The oddity `stale_text`, as the program's cache has it: filled by a first test, read by every
+    later one, and by no step of training.
+    """
+    program, cfg, weights, frozen, rows = program
+    state = dsanet.init_state(cfg)
+    apply = jax.jit(dsanet.apply, static_argnums=(0,), static_argnames="train")
+    first = apply(cfg, weights.params, frozen, rows, state=state)
+    kept = dsanet.tested(cfg, weights.params, first.state)
+    moved = jax.tree.map(lambda x: 0.9 * x, weights.params)
+    moved["class_text"] = jax.tree.map(lambda x: x[::-1], moved["class_text"])
+    later = apply(cfg, moved, frozen, rows, state=dsanet.tested(cfg, moved, kept))
+    fresh = apply(cfg, moved, frozen, rows)
+    for found in (first, later):
+        np.testing.assert_allclose(found.class_text, program.numbers["text"], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(later.binary_logits, fresh.binary_logits)
+    assert np.abs(later.class_text - fresh.class_text).max() > 0.1
+    assert np.abs(later.class_logits - fresh.class_logits).max() > 0.1
+    in_training = apply(cfg, moved, frozen, rows, state=kept, train=True)
+    np.testing.assert_array_equal(in_training.class_text, fresh.class_text)
+    fixed = replace(cfg, model=replace(cfg.model, fixes=True))
+    assert dsanet.init_state(fixed) is None and dsanet.tested(fixed, moved, None) is None
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown"])
@@ -291,3 +316,69 @@ def test_the_published_settings():
 def test_settings_that_cannot_run_are_refused(override, sentence):
     with pytest.raises(BadInput, match=sentence):
         load("ucf", ["model.name=dsanet", override])
+
+
+# ---- the text of the first test, in training
+
+
+TINY = (*SMALL, "train.batch=8", "train.epochs=3", "train.lr=1e-2", "eval.every=0")
+TINY += ("eval.fuse_heads=false",)  # fused, the class head's AUC is the binary head's
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stale") / "store"
+    return make_store(path, train=16, test=6, lengths=(5, 12))
+
+
+def of(features, *overrides):
+    return resolve(load("ucf", ["model.name=dsanet", *TINY, *overrides]), features)
+
+
+@pytest.fixture(scope="module")
+def intervals(features):
+    """{fixes: after each of three evaluations (the states of two seeds, their metrics)}"""
+    found = {}
+    for fixes in ("()", "stale_text"):
+        program = seeds.Program(of(features, f"model.fixes={fixes}"), features, 2, 1)
+        chunks = program.init([9, 42], [9, 42])
+        found[fixes] = [(program.own(i.chunks), i.metrics) for i in program.train(chunks)]
+    return found
+
+
+def test_every_evaluation_of_a_run_has_the_text_of_its_first(intervals):
+    (first, _), *_, (last, _) = intervals["()"]
+    assert np.all(first.state["tested"])
+    for at in (first, last, last.best["test"]):
+        jax.tree.map(
+            np.testing.assert_array_equal, at.state["class_text"], first.params["class_text"]
+        )
+    one, other = jax.tree.leaves(last.state["class_text"])[0]
+    assert not np.array_equal(one, other)  # a seed's own
+    assert intervals["stale_text"][0][0].state is None
+    pairs = list(zip(*intervals.values(), strict=True))
+    for (odd, _), (fixed, _) in pairs:
+        jax.tree.map(np.testing.assert_array_equal, odd.params, fixed.params)
+    assert [odd == fixed for (_, odd), (_, fixed) in pairs] == [True, False, False]
+    for (_, odd), (_, fixed) in pairs:
+        for of_odd, of_fixed in zip(odd, fixed, strict=True):
+            binary = [name for name in of_odd if name.head == "binary"]
+            assert [of_odd[name] for name in binary] == [of_fixed[name] for name in binary]
+
+
+def test_a_run_from_before_ends_in_a_sentence(features, intervals, tmp_path):
+    """Its identity is another, so that no study takes its figures for these."""
+    odd, fixed = of(features), of(features, "model.fixes=stale_text")
+    all_fixed = of(features, "model.fixes=true")
+    assert len({run.identity({}, cfg, [9], [9]) for cfg in (odd, fixed, all_fixed)}) == 3
+    state, _ = intervals["stale_text"][-1]
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(state, {"wall": 0.0, "train": 0.0})
+        for read, like in (
+            (saved.restore, seeds.Program(odd, features, 2, 1).saved_state()),
+            (saved.restore_weights, seeds.abstract_weights(odd, 2)),
+        ):
+            with pytest.raises(BadInput, match="was saved by an earlier version.*another --out$"):
+                read(like)
+        found = saved.restore_weights(seeds.abstract_weights(fixed, 2))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found.params), state.params)

@@ -3,7 +3,10 @@
 Epochs, batches and XD-Violence's learning rate are VadCLIP's, on whose program DSANet's is built.
 """
 
-ODDITIES = ("pool_padding",)  # pooling and the choice of normal snippets count padding too
+ODDITIES = (
+    "pool_padding",  # pooling and the choice of normal snippets count padding too
+    "stale_text",  # the class vectors of a run's first evaluation serve all later ones
+)
 UCF = {
     "train.dtype": "auto",
     "train.remat": "auto",

@@ -1,10 +1,11 @@
 """One file a model, each with `init(cfg, key)` and `apply(cfg, params, frozen, batch)`; `--model
 NAME` picks the file.
 
-A model may have, besides, `init_state(cfg)` (batch statistics), `loss` (in place of
-`losses.total`), `finish(cfg, scores)` (what its program does to a test video's scores),
-`prepare(cfg, data, frozen)` (what is made once of the train videos, for every seed) and `TORCH`
-(its program's names of its weights, for `convert`).
+A model may have, besides, `init_state(cfg)` (batch statistics), `tested(cfg, params, state)` (its
+state after an evaluation, where that leaves something), `loss` (in place of `losses.total`),
+`finish(cfg, scores)` (what its program does to a test video's scores), `prepare(cfg, data, frozen)`
+(what is made once of the train videos, for every seed) and `TORCH` (its program's names of its
+weights, for `convert`).
 """
 
 import importlib
@@ -90,6 +91,12 @@ def init_state(cfg: Config) -> PyTree | None:
     """The batch statistics of a config's model before the first step; None where it has none."""
     own = getattr(model(cfg), "init_state", None)
     return None if own is None else own(cfg)
+
+
+def tested(cfg: Config, params: PyTree, state: PyTree | None) -> PyTree | None:
+    """The state of a config's model after an evaluation by these weights."""
+    own = getattr(model(cfg), "tested", None)
+    return state if own is None else own(cfg, params, state)
 
 
 def prepared(cfg: Config, data: TrainData, frozen: Frozen) -> Frozen:

@@ -8,16 +8,20 @@ how badly it is rebuilt.
 
 Where the program differs: it trains the prototypes by an optimiser of their own, StableAdamW with a
 warm-up, here one AdamW trains all; it describes classes by sentences, here they are the store's
-class names; it caches the adapted class vectors at its first evaluation and never makes them anew,
-here every evaluation has those of its own weights. Initial values are PyTorch's, and standard
-normal for the prototypes. A store without CLIP's text tower has no layers to adapt: one adapter
-then changes the class vectors themselves.
+class names. Initial values are PyTorch's, and standard normal for the prototypes. A store without
+CLIP's text tower has no layers to adapt: one adapter then changes the class vectors themselves.
+
+The program makes its class vectors anew at every training step, but keeps those of its first test
+for all later ones (`stale_text`): the class head is tested by old text, the binary head reads none.
 """
+
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from semvad_jax import losses
 from semvad_jax.config import Config
@@ -183,7 +187,47 @@ class DSANet(nnx.Module):
         )
 
 
-init, _, apply = functions(DSANet)
+init, _, compute = functions(DSANet)
+
+
+def init_state(cfg: Config) -> PyTree | None:
+    """Room for the text adapter of the first test, before there was one; None where `stale_text` is
+    fixed.
+    """
+    if not kept(cfg, "stale_text"):
+        return None
+    shapes = jax.eval_shape(partial(init, cfg), jax.random.key(0))["class_text"]
+    adapter = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return {"tested": jnp.zeros((), bool), "class_text": adapter}
+
+
+def tested(cfg: Config, params: PyTree, state: PyTree | None) -> PyTree | None:
+    """The state after a test by `params`: with their text adapter, where it was the first."""
+    if state is None:
+        return None
+    return {"tested": jnp.ones((), bool), "class_text": _adapter(params, state)}
+
+
+def _adapter(params: PyTree, state: PyTree) -> PyTree:
+    """The text adapter that a test reads: the first one's, and before that the present one."""
+    first = partial(jnp.where, state["tested"])
+    return jax.tree.map(first, state["class_text"], params["class_text"])
+
+
+def apply(
+    cfg: Config,
+    params: PyTree,
+    frozen: Frozen,
+    batch: Batch,
+    *,
+    state: PyTree | None = None,
+    key: jax.Array | None = None,
+    train: bool = False,
+) -> Outputs:
+    """Scores of a batch; in a test by the text adapter that `state` holds, where it does."""
+    if state is not None and not train:
+        params = params | {"class_text": _adapter(params, state)}
+    return replace(compute(cfg, params, frozen, batch, key=key, train=train), state=state)
 
 
 def lowest(scores: Float[Array, "B T"], slots: Bool[Array, "B T"]) -> Bool[Array, "B T"]:
