@@ -350,6 +350,15 @@ def _table(config: Config) -> Mapping[str, Any]:
     return row
 
 
+def not_own(config: Config) -> dict[str, Any]:
+    """The settings that are not the model's own: neither in its table nor among those that its file
+    has for configs of ours.
+    """
+    row, small = _table(config), _of_model(config.model.name).get("SMALL", {}).values()
+    own = {name: [value, *(s[name] for s in small if name in s)] for name, value in row.items()}
+    return {k: v for k, v in _fields(config).items() if k in own and v not in own[k]}
+
+
 def _parse(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:

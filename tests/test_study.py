@@ -409,6 +409,49 @@ def test_the_papers_figures_of_table_2_and_3():
             assert row.paper[f"{name}/map"].mean == pytest.approx(np.mean(parts), abs=0.7)
 
 
+def lines_of(config_name, *rows):
+    """Lines of a table that were never trained, by (label, overrides)."""
+    return [
+        trained.Result(
+            config_name,
+            study.Row(label, label, overrides),
+            Path("run"),
+            config.load(config_name, overrides),
+            None,  # pyright: ignore[reportArgumentType]
+            "binary",
+            (),
+        )
+        for label, overrides in rows
+    ]
+
+
+def test_what_is_not_a_systems_own_is_told_once():
+    systems = lines_of(
+        "demo",
+        ("RTFM", ("model.name=rtfm",)),
+        ("VadCLIP", ("model.name=vadclip",)),
+        ("PEL4VAD", ("model.name=pel4vad", "train.lr=0.7")),  # a line's own
+    )
+    (told,) = numbers.settings_apart(systems)
+    begun, _, settings = told.partition("of 3 runs: ")
+    assert begun.startswith("demo: each system has its own settings (configs/models), but for")
+    assert settings == (
+        "eval.crop 0 (3), train.batch 32 (2), model.dim 64 (1), model.length 64 (1), "
+        "train.epochs 16 (1), train.lr 0.0005 (1), train.milestones (13,) (1), eval.every 0 (1)."
+    )
+    published = [(row.label, row.overrides) for row in find_study("table2").rows[3:]]
+    assert numbers.settings_apart(lines_of("ucf", *published)) == []
+    # of one system, pair by pair
+    variants = lines_of(
+        "xd",
+        ("VadCLIP", ("model.name=vadclip",)),
+        ("+ mixer", ("model.name=semvad", "model.attention=False")),
+        ("whole", ("model.name=semvad", "model.attention=True")),
+    )
+    (told,) = numbers.settings_apart(variants)
+    assert told.startswith("VadCLIP and + mixer also differ in model.layers 1 and 3, ")
+
+
 def test_which_inputs_are_the_papers():
     def features(dataset, **flags):
         info = {"dataset": dataset, "producers": {"flags": flags}}

@@ -4,6 +4,7 @@ Our metrics are fractions in [0, 1]; the paper's figures are per cent, as printe
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -12,8 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from semvad_jax import seeds
-from semvad_jax.config import default_seeds
+from semvad_jax import config, seeds
 from semvad_jax.files import read_json, write
 from semvad_jax.report import findings
 from semvad_jax.report.findings import Optimism, Spread
@@ -76,7 +76,7 @@ class StudyFile(msgspec.Struct, frozen=True):
     by_label: bool = False  # one table for all stores
     each_seed: bool = False
     note: str = ""
-    apart: list[str] = []  # settings in which rows differ, beyond what they say
+    apart: list[str] = []  # see `settings_apart`
 
 
 def write_numbers(path: Path, numbers: StudyFile) -> None:
@@ -119,7 +119,7 @@ def command(study: Study, name: str, options: Options) -> str:
     if options.base:
         words += ["--config", options.base]
     weight_seeds, data_seeds = list(options.weight_seeds), list(options.data_seeds)
-    if weight_seeds != default_seeds(len(weight_seeds)):
+    if weight_seeds != config.default_seeds(len(weight_seeds)):
         words += ["--seeds", ",".join(map(str, weight_seeds))]
     elif len(weight_seeds) != study.seeds:
         words += ["--vmap-seeds", str(len(weight_seeds))]
@@ -200,15 +200,19 @@ def explored(result: Result) -> str | None:
 
 
 def settings_apart(group: Sequence[Result]) -> list[str]:
-    """A sentence for each two lines of a store, one after the other, whose runs differ in settings
-    that both models have and neither line names.
+    """Sentences on settings in which a table's runs differ and that no line names.
+
+    Where every line is another system, what differs is the systems' own: told is what is not. Else
+    one for each two lines of a store, one after the other, of what both models have.
     """
+    models = {line.row.name: line.cfg.model.name for line in group}
+    if len(models) == len(set(models.values())) > 1:
+        return _not_the_systems_own(group)
     sentences = []
     for one, other in pairwise(group):
         if one.label != other.label:
             continue
-        overrides = (*(one.row.overrides or ()), *(other.row.overrides or ()))
-        named = {text.partition("=")[0] for text in overrides} | {"loss.sigma_decay"}
+        named = _named(one) | _named(other) | {"loss.sigma_decay"}
         named.add("train.remat")  # which changes no figure
         settings, others = (asdict(seeds.for_device(line.cfg)) for line in (one, other))
         apart = [
@@ -223,6 +227,31 @@ def settings_apart(group: Sequence[Result]) -> list[str]:
             lines = f"{one.row.label} and {other.row.label}"
             sentences.append(f"{lines} also differ in {', '.join(apart)}.")
     return sentences
+
+
+def _named(line: Result) -> set[str]:
+    """The settings that a line names."""
+    return {text.partition("=")[0] for text in line.row.overrides or ()}
+
+
+def _not_the_systems_own(group: Sequence[Result]) -> list[str]:
+    """One sentence on what a config, or --set, has in place of the systems' own settings, and in
+    how many runs; none where it has nothing.
+    """
+    places = Counter(
+        f"{name} {value}"
+        for line in group
+        for name, value in config.not_own(line.cfg).items()
+        if name not in _named(line)
+    )
+    if not places:
+        return []
+    labels = ", ".join(dict.fromkeys(line.label for line in group))
+    told = ", ".join(f"{setting} ({count})" for setting, count in places.most_common())
+    return [
+        f"{labels}: each system has its own settings (configs/models), but for these, in brackets "
+        f"in how many of {len(group)} runs: {told}."
+    ]
 
 
 def _measured(study: Study, spread: Spread) -> Measured:
