@@ -2,7 +2,6 @@
 stage makes of ONE video.
 """
 
-import hashlib
 import os
 import time
 from collections import deque
@@ -100,13 +99,8 @@ class Job:
 
     @property
     def entries(self) -> list[Entry]:
-        """The videos of this call: all, or those of its shard by a hash of their names."""
-        index, count = self.request.shard or (0, 1)
-
-        def shard(entry: Entry) -> int:
-            return int(hashlib.sha256(entry.video.encode()).hexdigest(), 16) % count
-
-        return [entry for entry in self.source.entries if shard(entry) == index]
+        """The videos of this call: all, or those of its share."""
+        return [entry for entry in self.source.entries if self.request.shares(entry.video)]
 
     @cached_property
     def listed_words(self) -> dict[str, list[dict[str, Any]]] | None:

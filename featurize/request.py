@@ -5,6 +5,7 @@ A `Request` is complete: nothing else decides what is made. What cannot be asked
 refused here; whether a model is known is told where models are (producers.py).
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -206,9 +207,19 @@ class Request:
         index, count = self.shard
         require(0 <= index < count, f"--shard {index}/{count} is no share: give 0/N to N-1/N.")
         require(
-            set(self.stages) <= set(EACH),
-            f"--shard works on the stages {','.join(EACH)}; run the others once, without --shard.",
+            set(self.stages) <= {*EACH, SCORES},
+            f"--shard works on the stages {','.join(EACH)} and {SCORES}; run the others once, "
+            "without --shard.",
         )
+        if self.scorer == "similarity":
+            raise BadInput(
+                "--scorer similarity asks no model and keeps nothing; leave out --shard."
+            )
+
+    def shares(self, video: str) -> bool:
+        """Whether a video is in the share of this call, by a hash of its name."""
+        index, count = self.shard or (0, 1)
+        return int(hashlib.sha256(video.encode()).hexdigest(), 16) % count == index
 
     @property
     def work(self) -> Path:

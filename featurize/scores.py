@@ -31,21 +31,28 @@ from semvad_jax.store.format import rows_of, starts_of
 
 
 def make(request: Request) -> None:
-    """Writes the two files, and tells how many answers could not be read.
+    """Writes the two files, and tells how many answers could not be read. With a shard, only the
+    answers of its videos are asked for, and kept: a call without one writes the files of them.
 
     Raises BadInput where STORE is none, and for what the scorer refuses. An interrupt loses at most
     a minute's answers: those that a model gave stay in STORE.work.
     """
     features = store.open(request.out)
     system = scorer(request, features)
+    of = [i for i, v in enumerate(features.videos) if v.split in system.splits and v.snippets]
+    require(bool(of), f"{request.out} has no {' or '.join(system.splits)} videos to score.")
+    if request.shard is not None:
+        own = [i for i in of if request.shares(features.videos[i].video)]
+        for i in track(own, description=f"{'scores':15}"):
+            system(i)
+        print(f"answers on {len(own)} of {len(of)} videos -> {request.work}")
+        return
     path = request.out / f"scores_{request.scorer}.npy"
     with locked(path):
         remove_leftovers(path)
         remove_leftovers(path.with_suffix(".json"))
         starts = starts_of(rows_of("caption_embedding.npy", features.videos))
         scores = np.full(starts[-1], np.nan, np.float32)
-        of = [i for i, v in enumerate(features.videos) if v.split in system.splits and v.snippets]
-        require(bool(of), f"{request.out} has no {' or '.join(system.splits)} videos to score.")
         asked = unread = without = 0
         for i in track(of, description=f"{'scores':15}"):
             scored = system(i)

@@ -4,6 +4,7 @@ are asked once, whole runs of a small random language model, and the judgement o
 
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -534,6 +535,36 @@ def test_a_small_random_language_model_scores_a_store(
     )
 
 
+@pytest.mark.parametrize("scorer", ["lavad", "anomaly_ruler"])
+def test_shards_ask_and_one_call_for_the_rest_writes(folder, tmp_path, scorer, monkeypatch, capsys):
+    from featurize.llm import LocalLLM
+
+    features = make_store(tmp_path / "store", train=2, test=6, lengths=(5, 8))
+    videos, asked = {v.video for v in features.videos if v.split == "test"}, []
+
+    def generate(self, prompts, new_tokens):
+        asked.extend(prompts)
+        drawn = [zlib.crc32(prompt.encode()) % 10 for prompt in prompts]
+        return [f"[0.{k}]" if scorer == "lavad" else ("Normal", "Anomaly")[k % 2] for k in drawn]
+
+    monkeypatch.setattr(LocalLLM, "generate", generate)
+    weights = ("--weights", f"llm={folder}")
+    shares = [{v for v in videos if Request.of("folder", shard=(k, 2)).shares(v)} for k in (0, 1)]
+    assert all(shares) and shares[0] | shares[1] == videos and not shares[0] & shares[1]
+    counts = []
+    for k in (0, 1):
+        assert stage(tmp_path, scorer, *weights, "--shard", f"{k}/2") == 0
+        assert f"answers on {len(shares[k])} of 6 videos" in words(capsys)
+        assert not list((tmp_path / "store").glob("scores_*"))
+        counts.append(len(asked))
+    assert 0 < counts[0] < counts[1]
+    assert stage(tmp_path, scorer, *weights) == 0 and len(asked) == counts[1]
+    in_shares, _ = read(tmp_path, scorer)
+    assert stage(tmp_path, scorer, *weights, "--no-resume") == 0 and len(asked) > counts[1]
+    np.testing.assert_array_equal(read(tmp_path, scorer)[0], in_shares)
+    assert np.ptp(in_shares[np.isfinite(in_shares)]) > 0
+
+
 def test_videollama3_is_asked_for_a_score(tiny_llm, tmp_path, monkeypatch):
     pytest.importorskip("av", reason="needs the extra featurize (PyAV)")
     from featurize import captions, vlm
@@ -569,6 +600,12 @@ def test_videollama3_is_asked_for_a_score(tiny_llm, tmp_path, monkeypatch):
 
     monkeypatch.setattr(captions.VideoLlama3, "_texts", told)
     more = ("--videos", videos, "--weights", f"videollama3-2b={model}")
+    shares = [sum(Request.of("folder", shard=(k, 2)).shares(v) for v in "ab") for k in (0, 1)]
+    for k in (0, 1):
+        assert stage(tmp_path, "vlm", *more, "--shard", f"{k}/2") == 0
+        assert (
+            len(calls) == sum(shares[: k + 1]) and not (tmp_path / "store/scores_vlm.npy").exists()
+        )
     assert stage(tmp_path, "vlm", *more) == 0
     scores, made = read(tmp_path, "vlm")
     # rows of frames 0–20, 20–50, 50–70: middles 10, 35, 60 in snippets 0, 2, 3; 2 is interpolated
@@ -588,6 +625,7 @@ def test_videollama3_is_asked_for_a_score(tiny_llm, tmp_path, monkeypatch):
         (["--scorer", "similarity"], "go together"),
         (["--stages", "scores", "--scorer", "lavad"], "needs --weights llm=DIR"),
         (["--stages", "scores", "--scorer", "similarity", "--dry-run"], "leave it out"),
+        (["--stages", "scores", "--scorer", "similarity", "--shard", "0/2"], "leave out --shard"),
         (["--stages", "scores", "--scorer", "similarity"], "is not a feature store"),
     ],
 )
