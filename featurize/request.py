@@ -19,13 +19,13 @@ from featurize.feature_files import LAYOUTS
 from featurize.sources import Entry
 from semvad_jax.files import BadInput, require
 from semvad_jax.store import flags as store_flags
+from semvad_jax.store.scorers import SCORERS
 
 DATASETS = ("ucf", "xd", "folder", "demo")
 EACH = ("visual", "captions", "text")  # the stages that work video by video
 STAGES = (*EACH, "class-captions", "pack")
 EXPORT, SCORES = "export", "scores"  # stages of their own, for a store that is finished
 LLM = "llm"
-SCORERS = ("similarity", "lavad", "anomaly_ruler", "vlm")
 OF_AN_LLM = ("lavad", "anomaly_ruler")
 ENGINES = ("local", "ray")
 MOST_WORKERS = 256

@@ -28,6 +28,7 @@ from semvad_jax.files import (
 )
 from semvad_jax.store import Store
 from semvad_jax.store.format import rows_of, starts_of
+from semvad_jax.store.scorers import scores_file
 
 
 def make(request: Request) -> None:
@@ -47,7 +48,7 @@ def make(request: Request) -> None:
             system(i)
         print(f"answers on {len(own)} of {len(of)} videos -> {request.work}")
         return
-    path = request.out / f"scores_{request.scorer}.npy"
+    path = scores_file(request.out, str(request.scorer))
     with locked(path):
         remove_leftovers(path)
         remove_leftovers(path.with_suffix(".json"))

@@ -4,11 +4,12 @@ featurize/run.py --stages scores writes STORE/scores_NAME.npy, float32 [N], a sc
 order of caption_embedding.npy, and STORE/scores_NAME.json beside it (docs/formats.md).
 """
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from semvad_jax import evaluate, statistics
@@ -16,13 +17,16 @@ from semvad_jax.data import judged
 from semvad_jax.evaluate import Counts, FrameTruth, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, read_json, require, sha256, write
 from semvad_jax.metrics import MetricName, frame_ap_trapezoid
+from semvad_jax.report.inputs import differing
 from semvad_jax.report.summary import COLUMNS
 from semvad_jax.report.tables import plain_console, table
 from semvad_jax.statistics import TAILS, VIDEO_RESAMPLES, Interval, VideoScores
 from semvad_jax.store import Store
 from semvad_jax.store.format import DAMAGED, rows_of, starts_of
 from semvad_jax.store.locate import open_store
+from semvad_jax.store.scorers import scores_file
 
+OUT = Path("runs/scorers")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 SELECTION, HEAD = "last", "binary"  # as a run's names of metrics begin: nothing is selected
 
@@ -36,6 +40,17 @@ class _Written:
     store_sha256: dict[str, str]
     sha256: str
     answers: dict[str, int] = field(default_factory=dict)
+    producer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """Which model's scores they are, a language model's by the name of its folder; and by what
+        LAVAD's "nearest" goes.
+        """
+        asked = self.producer.get("llm", self.producer)
+        name = str(asked.get("model", "not told")) if isinstance(asked, dict) else "not told"
+        nearest = self.producer.get("nearest")
+        return f"{name}; nearest by {nearest}" if nearest else name
 
 
 @dataclass(frozen=True)
@@ -44,43 +59,82 @@ class Judged:
 
     scorer: str
     store: Store
+    model: str
     counts: Counts
     answers: dict[str, int]  # of a language model: asked, not read, …
     metrics: dict[MetricName, float]
     intervals: dict[MetricName, Interval]  # 95 %, bootstrap over the test videos
 
 
+class Figure(msgspec.Struct, frozen=True):
+    """A metric, a fraction, with its 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
+class ScorerFile(msgspec.Struct, frozen=True):
+    """scorer.json: what a training-free system was judged to be worth on a store."""
+
+    scorer: str
+    store: str
+    dataset: str
+    unjudged: str | None
+    answers: dict[str, int]
+    metrics: dict[str, Figure]  # by `MetricName`
+    model: str = "not told"
+    judged: str = ""  # how many videos and frames stand behind it
+    inputs_not_the_papers: list[str] = []
+
+    @property
+    def unread(self) -> str | None:
+        """How many answers could not be read, in a sentence; None where no model was asked."""
+        if not (asked := self.answers.get("asked")):
+            return None
+        unread = self.answers.get("not read", 0)
+        return f"{unread:,} of {asked:,} answers could not be read and were interpolated"
+
+
+def read_judged(path: Path) -> ScorerFile:
+    """A scorer.json, by an earlier version too. Raises BadInput for another form."""
+    return read_json(path, ScorerFile, "is no judgement of a scorer; run --scorer again to make it")
+
+
+def home(scorer: str, store: Path) -> Path:
+    """Where the judgement goes unless another folder is named; --results finds it there."""
+    return OUT / f"{store.name}-{scorer}"
+
+
 def tell(scorer: str, data: str, out: Path | None) -> None:
-    """Prints `judge`'s figures, and writes them to OUT/scorer.json where `out` is given."""
+    """Prints `judge`'s figures, and writes them to OUT/scorer.json, by default below `home`."""
     found = judge(scorer, open_store(data))
+    kept = ScorerFile(
+        scorer=scorer,
+        store=str(found.store.path),
+        dataset=found.store.info["dataset"],
+        unjudged=found.counts.unjudged,
+        answers=found.answers,
+        metrics={
+            str(name): Figure(value, found.intervals[name]) for name, value in found.metrics.items()
+        },
+        model=found.model,
+        judged=found.counts.judged(),
+        inputs_not_the_papers=list(differing(found.store)),
+    )
     console = plain_console()
-    console.print(f"\n{scorer} on {found.store.info['dataset']}, training-free; test videos")
-    console.print(found.counts.judged())
-    if asked := found.answers.get("asked"):
-        console.print(
-            f"{found.answers.get('not read', 0):,} of {asked:,} answers could not be read and were "
-            "interpolated"
-        )
+    console.print(f"\n{scorer} on {kept.dataset}, training-free; test videos\nby {kept.model}")
+    console.print(kept.judged)
+    if kept.unread:
+        console.print(kept.unread)
     rows = table("per cent", "test videos", "95 % interval over videos")
     for name, value in found.metrics.items():
         low, high = (f"{100 * end:.2f}" for end in found.intervals[name])
         rows.add_row(COLUMNS[name.metric], f"{100 * value:.2f}", f"{low} to {high}")
     console.print(rows)
-    if out is not None:
-        contents = {
-            "scorer": scorer,
-            "store": str(found.store.path),
-            "dataset": found.store.info["dataset"],
-            "unjudged": found.counts.unjudged,
-            "answers": found.answers,
-            "metrics": {
-                str(name): {"value": value, "interval": found.intervals[name]}
-                for name, value in found.metrics.items()
-            },
-        }
-        out.mkdir(parents=True, exist_ok=True)
-        write(out / "scorer.json", json.dumps(contents, indent=2))
-        console.print(f"see {out / 'scorer.json'}")
+    out = out or home(scorer, found.store.path)
+    out.mkdir(parents=True, exist_ok=True)
+    write(out / "scorer.json", msgspec.json.format(msgspec.json.encode(kept), indent=2))
+    console.print(f"see {out / 'scorer.json'}")
 
 
 def judge(scorer: str, store: Store) -> Judged:
@@ -103,6 +157,7 @@ def judge(scorer: str, store: Store) -> Judged:
     return Judged(
         scorer=scorer,
         store=store,
+        model=written.model,
         counts=Counts(0, 0, len(videos), positive, frames, unjudged_sentence(store)),
         answers=written.answers,
         metrics=metrics,
@@ -117,7 +172,7 @@ def read(scorer: str, store: Store) -> tuple[np.ndarray, _Written]:
     this one, another length or kind of numbers, and a scored snippet without a finite score.
     """
     require(bool(NAME.fullmatch(scorer)), f"--scorer {scorer!r} is no name of a scorer.")
-    path = store.path / f"scores_{scorer}.npy"
+    path = scores_file(store.path, scorer)
     again = f"make it with featurize/run.py --stages scores --scorer {scorer}"
     for file in (path, path.with_suffix(".json")):
         require(file.is_file(), f"{file} is missing; {again}.")

@@ -163,6 +163,56 @@ def test_what_real_time_costs(folder, tmp_path):
     assert "| runs/mine | binary | last step | 75.00 ± 7.07 | – | 90.00 ± 0.00 |" in part
 
 
+def scorer_json(place, scorer, store, dataset, answers=(0, 0), **more):
+    """What --scorer writes, from made-up values."""
+    metrics = {"last/binary/auc": [0.634, [0.5399, 0.7257]], "last/binary/ap": [0.2, [0.1, 0.3]]}
+    asked, unread = answers
+    contents = {
+        "scorer": scorer,
+        "store": str(store),
+        "dataset": dataset,
+        "unjudged": None,
+        "answers": {"asked": asked, "not read": unread},
+        "metrics": {n: {"value": v, "interval": ends} for n, (v, ends) in metrics.items()},
+    }
+    place.mkdir(parents=True)
+    write(place / "scorer.json", json.dumps(contents | more))
+
+
+def test_what_training_free_systems_are_worth(folder, tmp_path):
+    assert "Training-free" not in results.markdown(folder)
+    of_runs, model = tmp_path / "runs", {"model": "tiny; nearest by caption to caption"}
+    told = {"judged": "290 test videos; 5 of 9 frames anomalous"}
+    others = {"inputs_not_the_papers": ["data set demo", "text minilm-l6"]}
+    scorer_json(of_runs / "scorers/ucf-similarity", "similarity", "features/ucf", "ucf", **told)
+    more = told | model | others
+    scorer_json(of_runs / "x", "lavad", "features/ucf", "ucf", (1000, 12), **more)
+    scorer_json(of_runs / "scorers/xd-mine", "mine", tmp_path / "features/xd", "xd", model="a | b")
+    part = results.markdown(folder).partition("\n## Training-free\n")[2]
+    assert (
+        "```\npython main.py --scorer similarity --data features/ucf\n"
+        "python main.py --scorer mine --data features/xd\n"
+        "python main.py --scorer lavad --data features/ucf --out runs/x\n```" in part
+    )
+    ucf, xd = part.split("**ucf = `features/ucf`**: 290 test videos; 5 of 9")[1].split("**xd = ")
+    assert "|  | model | AUC | AP | published |\n" in ucf
+    figures = "63.40 (53.99 to 72.57) | 20.00 (10.00 to 30.00)"
+    assert f"| similarity to class captions | not told | {figures} | – |" in ucf
+    assert f"| LAVAD | tiny; nearest by caption to caption | {figures} | AUC 80.28\\* |" in ucf
+    assert "| AnomalyRuler | *not run* | – | – | – |" in ucf
+    assert "| VideoLLaMA 3, asked for a score | *not run* | – | – | – |" in ucf
+    assert "LAVAD: 12 of 1,000 answers could not be read and were interpolated." in ucf
+    assert "Llama 2 13B read; here: data set demo, text minilm-l6." in ucf
+    assert "similarity to class captions: " not in ucf  # it asks nobody
+    assert "| similarity to class captions | *not run* |" in xd
+    assert "| LAVAD | *not run* | – | – | AUC 85.36, AP (trapezoid) 62.01\\* |" in xd
+    assert f"| mine | a \\| b | {figures} | – |" in xd and "here:" not in xd
+    assert str(tmp_path) not in part
+    (of_runs / "x" / "scorer.json").write_text("{}")
+    with pytest.raises(BadInput, match="x/scorer.json is no judgement of a scorer; run --scorer"):
+        results.markdown(folder)
+
+
 def test_nothing_but_the_files_is_in_it(folder, tmp_path):
     text = results.markdown(folder)
     assert str(tmp_path) not in text and "4321" not in text and "1234" not in text

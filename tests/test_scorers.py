@@ -22,6 +22,13 @@ from semvad_jax.files import BadInput, sha256
 from tests.support.command_line import refused, words
 from tests.support.stores import make_store
 
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What is written by default is not written into the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 # ---- answers
 
 
@@ -681,7 +688,7 @@ def test_the_figures_are_those_of_sklearn_on_repeated_frames(scored, monkeypatch
     argv = ["--scorer", "similarity", "--data", str(scored / "store"), "--out", str(scored / "out")]
     main.main(argv)
     told = words(capsys)
-    assert "12 test videos" in told
+    assert "12 test videos" in told and "by similarity, without a language model" in told
     written = json.loads((scored / "out/scorer.json").read_text())
     expected = slow_metrics(features, rows, [1] * 12)
     anomalous = np.array([bool(v.intervals) for v in features.videos if v.split == "test"])
@@ -695,6 +702,19 @@ def test_the_figures_are_those_of_sklearn_on_repeated_frames(scored, monkeypatch
         np.testing.assert_allclose(found["interval"], ends, atol=1e-9)
         assert f"{100 * value:.2f} {100 * ends[0]:.2f} to {100 * ends[1]:.2f}" in told
     assert expected["auc"] != expected["auc_abnormal"]
+
+
+def test_results_finds_what_was_judged(scored, capsys):
+    main.main(["--scorer", "similarity", "--data", "store"])
+    told = words(capsys)
+    assert "see runs/scorers/store-similarity/scorer.json" in told
+    auc = told.partition("AUC ")[2].split()[0]
+    main.main(["--results", "runs"])
+    shown = capsys.readouterr().out
+    assert "```\npython main.py --scorer similarity --data store\n```" in shown
+    row = "| similarity to class captions | similarity, without a language model | "
+    assert f"{row}{auc} (" in shown and "**store = `store`**: 12 test videos; " in shown
+    assert "here: data set synthetic, " in shown and shown.count("*not run* |") == 3
 
 
 def change(place, rows=None, **fields):

@@ -1,8 +1,8 @@
-"""docs/RESULTS.md: what the runs and studies below a folder found, as Markdown.
+"""docs/RESULTS.md: what the runs, studies and scorers below a folder found, as Markdown.
 
-`python main.py --results DIR` prints it. Everything is read from study.json, summary.json and
-config.json, so equal files give equal text. There are no dates, no absolute paths, and no seconds:
-times on a shared machine are no results.
+`python main.py --results DIR` prints it. Everything is read from study.json, summary.json,
+config.json and scorer.json, so equal files give equal text. There are no dates, no absolute paths,
+and no seconds: times on a shared machine are no results.
 """
 
 import re
@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from semvad_jax import checkpoint, config, seeds
+from semvad_jax import checkpoint, config, seeds, training_free
 from semvad_jax.config import CONFIGS, Config
 from semvad_jax.files import BadInput, read_json
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, real_time
 from semvad_jax.report.summary import COLUMNS, NOTES, Summary, mean_and_sd, points, read_summary
+from semvad_jax.store.scorers import SCORERS
 from semvad_jax.studies import captions, folds
-from semvad_jax.studies.numbers import Line, Measured, StudyFile, read_numbers
+from semvad_jax.studies.numbers import PAPERS, Line, Measured, StudyFile, read_numbers
 from semvad_jax.studies.table import heading, papers
 from semvad_jax.studies.trained import last_evaluation
+from semvad_jax.training_free import Figure, ScorerFile
 
 INTRODUCTION = """\
 # Results
@@ -42,21 +44,31 @@ A camera's video is never over: here a snippet is scored when so many more snipp
 lookahead, within the last `model.length` of them; *all* is the plain evaluation, of whole videos.
 What real time costs is the distance of a row's figures to its last. Where a store's snippets are
 equal parts of a video a lookahead is a share of the video, and no time."""
+TRAINING_FREE = """\
+Systems that train nothing: no seeds, and one score a snippet, so no heads. Per cent on test videos,
+in brackets a 95 % interval over the choice of these. *not run* was not judged: a system with a
+model needs its weights. Class captions count words by the train videos' labels, so that similarity
+to them is not blind to labels."""
+PUBLISHED = {  # of training-free systems, by data set
+    "lavad": {"ucf": "AUC 80.28", "xd": "AUC 85.36, AP (trapezoid) 62.01"},
+}
 OF_A_STUDY = re.compile(r"-[0-9a-f]{12}$")  # how the name of a study's run ends
 STORE_FIELDS = ("store", "feature_dim", "caption_dim", "classes", "text_dim", "text_tower")
 
 
 def markdown(folder: Path) -> str:
-    """The whole text: studies, then runs that are no study's, both in the order of their names.
+    """The whole text: studies, then runs that are no study's, then training-free systems, each in
+    the order of their names.
 
-    Raises BadInput where the folder has neither, and for a damaged file.
+    Raises BadInput where the folder has none of them, and for a damaged file.
     """
     studies = sorted(folder.rglob("study.json"), key=_natural)
     runs = sorted((p.parent for p in folder.rglob("summary.json")), key=_natural)
     runs = [run for run in runs if not OF_A_STUDY.search(run.name)]
     of_studies = {Path(run).resolve() for path in studies for run in _runs_of(path)}
     runs = [run for run in runs if run.resolve() not in of_studies]
-    if not (studies or runs):
+    scorers = sorted(folder.rglob("scorer.json"), key=_natural)
+    if not (studies or runs or scorers):
         raise BadInput(f"{folder} has neither runs nor studies; train one with --config or --study")
     parts = [INTRODUCTION.format(folder=_portable(str(folder)))]
     if studies:
@@ -66,6 +78,8 @@ def markdown(folder: Path) -> str:
         parts.append("## Runs")
         parts += [part for run in runs for part in _run(run, folder)]
         parts += _real_time(runs, folder)
+    if scorers:
+        parts += _training_free(scorers, folder)
     return "\n\n".join(parts) + "\n"
 
 
@@ -339,6 +353,67 @@ def _real_time(runs: Sequence[Path], folder: Path) -> Iterator[str]:
                 rows.append([str(shown[run]), head, _note(selection), *cells])
         yield f"frame {metric.upper()} at a lookahead of … snippets"
         yield _table(["run", "head", "weights", *map(str, lookaheads)], rows)
+
+
+# ---- training-free systems
+
+
+def _training_free(files: Sequence[Path], folder: Path) -> Iterator[str]:
+    """A table a store: what was judged, and which systems were not run."""
+    judged = {path: training_free.read_judged(path) for path in files}
+    yield "## Training-free"
+    yield TRAINING_FREE
+    yield _code("\n".join(_scorer_command(path, one, folder) for path, one in judged.items()))
+    for store in dict.fromkeys(one.store for one in judged.values()):
+        of_store = [one for one in judged.values() if one.store == store]
+        yield f"**{Path(store).name} = `{_portable(store)}`**: {of_store[0].judged}"
+        yield from _scorers_of(of_store)
+
+
+def _scorers_of(judged: Sequence[ScorerFile]) -> Iterator[str]:
+    """The table of one store, and the sentences below it."""
+    metrics = [m for m in COLUMNS if any(m in _by_metric(one) for one in judged)]
+    dataset = judged[0].dataset if judged[0].dataset in PAPERS else PAPERS[0]
+    there = [one.scorer for one in judged]
+    rows = []
+    for scorer in [*SCORERS, *(name for name in dict.fromkeys(there) if name not in SCORERS)]:
+        figure = PUBLISHED.get(scorer, {}).get(dataset)
+        published = "–" if figure is None else f"{figure}\\*"
+        name = SCORERS.get(scorer, scorer)
+        if scorer not in there:
+            rows.append([name, "*not run*", *["–"] * len(metrics), published])
+        for one in (one for one in judged if one.scorer == scorer):
+            values = _by_metric(one)
+            cells = [_with_interval(values[m]) if m in values else "–" for m in metrics]
+            rows.append([name, one.model, *cells, published])
+    yield _table(["", "model", *(COLUMNS[metric] for metric in metrics), "published"], rows)
+    yield from (
+        f"{SCORERS.get(one.scorer, one.scorer)}: {one.unread}." for one in judged if one.unread
+    )
+    inputs = dict.fromkeys(text for one in judged for text in one.inputs_not_the_papers)
+    here = f"; here: {', '.join(inputs)}" if inputs else ""
+    yield (
+        "\\* LAVAD's own figures were made from other inputs, captions by five BLIP-2 models that "
+        f"Llama 2 13B read{here}."
+    )
+
+
+def _by_metric(judged: ScorerFile) -> dict[str, Figure]:
+    return {MetricName.parse(name).metric: figure for name, figure in judged.metrics.items()}
+
+
+def _with_interval(figure: Figure) -> str:
+    low, high = (f"{100 * end:.2f}" for end in figure.interval)
+    return f"{100 * figure.value:.2f} ({low} to {high})"
+
+
+def _scorer_command(path: Path, judged: ScorerFile, folder: Path) -> str:
+    """The call that judges a system again."""
+    words = ["python", "main.py", "--scorer", judged.scorer, "--data", _portable(judged.store)]
+    place = Path(_portable(str(folder))) / path.parent.relative_to(folder)
+    if place != training_free.home(judged.scorer, Path(judged.store)):
+        words += ["--out", str(place)]
+    return shlex.join(words)
 
 
 def command(summary: Summary, cfg: Config, run: Path) -> str:

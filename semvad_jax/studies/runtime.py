@@ -18,12 +18,12 @@ from semvad_jax.config import Config
 from semvad_jax.files import BadInput, json_text, write
 from semvad_jax.metrics import SNIPPET
 from semvad_jax.report.findings import spread
+from semvad_jax.report.inputs import PRODUCERS
 from semvad_jax.report.tables import plain_console, table
 from semvad_jax.stopwatch import Stage
 from semvad_jax.store import Store
 from semvad_jax.store.locate import open_store
 from semvad_jax.studies.study import labelled, settings
-from semvad_jax.studies.trained import PRODUCERS
 
 
 @dataclass(frozen=True)

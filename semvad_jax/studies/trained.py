@@ -5,7 +5,6 @@ and seeds) in one folder that all studies share: a study that was interrupted go
 stopped, and finished runs are only read, whichever study trained them.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,22 +19,15 @@ from semvad_jax.losses import GREEDY_DECAY
 from semvad_jax.metrics import MetricName
 from semvad_jax.report import findings, transfer
 from semvad_jax.report.findings import Spread
+from semvad_jax.report.inputs import differing
 from semvad_jax.report.summary import Summary, read_summary
 from semvad_jax.report.tables import plain_console
 from semvad_jax.store import Store
-from semvad_jax.store import flags as store_flags
 from semvad_jax.store.locate import open_store
 from semvad_jax.studies.study import HEADLINE, Options, Row, Study, named_stores, settings
 
 PAPER_STEPS = 1125  # 9 epochs of 125 steps on UCF-Crime
 FINE = "map"  # metrics that begin so are the class head's
-PRODUCERS = {  # of the paper's features, by the flags of featurize/run.py
-    "vision": ("clip-vit-b16", "published"),
-    "captioner": ("videollama3-7b", "published"),
-    "text": ("clip-vit-l14", "clip-vit-b16"),
-}
-# SHA-256 of its system and user prompt (§3.2, A.1), a line feed between them
-PROMPTS = "dedacd89cbd53c8c644014c3024400deac57a5241dafda7b46f5453e7ec7de6b"
 
 
 @dataclass(frozen=True)
@@ -268,24 +260,3 @@ def _transferred(
         )
     labels = dict.fromkeys(r.label for r in judged)
     return [r for label in labels for r in judged if r.label == label]
-
-
-def differing(features: Store, captioner: str | None = None) -> tuple[str, ...]:
-    """What the paper's figures were not made from: the store's data set and producers, in words.
-
-    `captioner` is the one that the paper used for the figure, where that is not its usual one.
-    """
-    flags = store_flags.recorded(features.info["producers"]) or {}
-    dataset = features.info["dataset"]
-    others = [] if dataset in ("ucf", "xd") else [f"data set {dataset}"]
-    producers = PRODUCERS | ({"captioner": (captioner,)} if captioner else {})
-    for producer, accepted in producers.items():
-        if flags.get(producer) not in accepted:
-            others.append(f"{producer} {flags.get(producer, 'unknown')}")
-    made = features.info["producers"].get("captions")
-    prompts = made.get("prompts") if isinstance(made, Mapping) else None
-    if isinstance(prompts, Mapping):
-        text = f"{prompts.get('system')}\n{prompts.get('user')}"
-        if hashlib.sha256(text.encode()).hexdigest() != PROMPTS:
-            others.append("other prompts")
-    return tuple(others)
