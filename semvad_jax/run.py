@@ -417,7 +417,7 @@ def detect(
 
 
 def calibrate(run: Path, data: str, out: Path, unreadable: Mapping[str, str], asked: Asked) -> None:
-    """Chooses the rule for a rate of false alarms on a store's normal videos, scored with all
+    """Chooses the rules for a rate of false alarms on a store's normal videos, scored with all
     seeds' last weights: OUT/calibration.json. `unreadable` videos are not in it, for these reasons.
 
     Raises BadInput where the store has other producers than the run's, and as
@@ -426,11 +426,18 @@ def calibrate(run: Path, data: str, out: Path, unreadable: Mapping[str, str], as
     cfg, frozen, weights, features = _scorer(run, data)
     for video, reason in unreadable.items():
         print(f"left out: {video}: {reason}", file=sys.stderr)
-    found = detection.calibrate(cfg, frozen, weights, features, run, asked)
+    with watching.Progress() as progress:
+
+        def tell(done: int, total: int) -> None:
+            text = f"{done} snippets scored as a watch scores them"
+            progress.show(text, done, total)
+
+        found = detection.calibrate(cfg, frozen, weights, features, run, asked, tell)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "calibration.json"
     thresholds.write_calibration(path, found)
-    print(f"{found.threshold().sentence()}\nuse it by --detect … --calibration {path}")
+    print(f"--detect … --calibration {path}: {found.threshold().sentence()}")
+    print(f"--watch … --calibration {path}: {found.threshold(live=True).sentence()}")
 
 
 def _scorer(run: Path, data: str) -> tuple[Config, Frozen, Weights, store.Store]:
@@ -461,7 +468,7 @@ def watch(
     """
     cfg, frozen, meta = checkpoint.read(run)
     weights, count = checkpoint.last_weights(run, cfg, meta)
-    origin = detection.origin(run, cfg, count, asked)
+    origin = detection.origin(run, cfg, count, asked, live=True)
     detection.check_models(run, meta.producers, camera.used)
     told = on_event.Command(command) if command else None
     print(f"{origin.threshold.sentence()}\nloading models and compiling …", flush=True)

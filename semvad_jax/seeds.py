@@ -677,11 +677,14 @@ def score_in_real_time(
     store: Store,
     videos: Sequence[int],
     lookaheads: Sequence[int],
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[int, list[evaluate.Scores]]:
     """{lookahead: each seed's scores of some videos}, each snippet scored when so many more have
-    come (`evaluate.moments`). A batch of windows is in memory at a time.
+    come (`evaluate.moments`). A batch of windows is in memory at a time; `tell` hears after each
+    how many windows of all are done.
     """
     found: list[dict[int, evaluate.Scores]] = []
+    done = 0
     size, steps = cfg.train.batch, cfg.model.length
     moments = evaluate.moments(cfg, store, videos, lookaheads)
     for crops, same in groupby(moments, lambda m: evaluate.crops_of(cfg, store, m.video)):
@@ -693,6 +696,8 @@ def score_in_real_time(
             found = found or [evaluate.unscored(s, store, videos, lookaheads) for s in of_seeds]
             for into, scores in zip(found, of_seeds, strict=True):
                 evaluate.keep(into, scores, batch)
+            done += len(batch)
+            tell(done, len(moments))
     return {lookahead: [of_seed[lookahead] for of_seed in found] for lookahead in lookaheads}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import main
-from semvad_jax import checkpoint, config, data, store
+from semvad_jax import checkpoint, config, data, seeds, store
 from semvad_jax.detection.detect import defused, folder_names
 from semvad_jax.files import BadInput
 from tests.support.stores import make_store
@@ -189,12 +189,23 @@ def test_a_camera_is_calibrated_and_its_threshold_used(place, of_store, tmp_path
     file = tmp_path / "calibration.json"
     main.main([*argv, "--alarms-per-hour", "1000", "--least", "0"])  # 2.996 / 10.8 s is 999 an hour
     printed = capsys.readouterr().out
-    assert f"use it by --detect … --calibration {file}" in printed
+    assert f"--detect … --calibration {file}: an event begins above" in printed
+    assert f"--watch … --calibration {file}: an event begins above" in printed
     kept = json.loads(file.read_text())
     highest = max(float(r["score_mean"]) for i in (0, 2, 6) for r in rows_of(of_store / f"v{i}"))
     assert kept["rule"]["opens"] == pytest.approx(highest, abs=3e-6)
     assert kept["rule"]["closes"] == pytest.approx(highest / 2, abs=3e-6)
     assert kept["seen"]["alarms"] == 0 and kept["seen"]["hours"] == pytest.approx(10.8 / 3600)
+    cfg, frozen, meta = checkpoint.read(place / "run")
+    weights, _ = checkpoint.last_weights(place / "run", cfg, meta)
+    features = store.open(place / "store")
+    videos = [i for i, v in enumerate(features.videos) if v.video in ("v0", "v2", "v6")]
+    live = seeds.score_in_real_time(cfg, frozen, weights, features, videos, [0])[0]
+    means = [np.mean([s.binary[k] for s in live], axis=0) for k in range(3)]
+    highest = max(float(mean.max()) for mean in means)
+    assert kept["watch"]["rule"]["opens"] == pytest.approx(highest, abs=3e-6)
+    assert kept["watch"]["seen"] == kept["seen"]
+    assert kept["why"] == "--close 0.5 and --least 0 were given"
 
     detect(place, place / "store", tmp_path / "out", "--calibration", str(file))
     printed = capsys.readouterr().out
@@ -210,6 +221,8 @@ def test_a_camera_is_calibrated_and_its_threshold_used(place, of_store, tmp_path
         0.0,
     )
     assert events_of(tmp_path / "out" / "v6")["events"] == []  # it was calibrated with
+    main.main([*argv, "--alarms-per-hour", "1000"])
+    assert "were chosen on val" in json.loads(file.read_text())["why"]
     file.write_text("{}")
     argv = ["--calibration", str(file)]
     assert "is no calibration" in refused(capsys, place, place / "store", tmp_path / "out", *argv)

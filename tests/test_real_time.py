@@ -43,7 +43,12 @@ def test_scores_equal_a_loop_over_snippets(tmp_path, settings):
     state = jax.tree.map(lambda x: jnp.stack([x, x]), init_state(cfg))
     weights = Weights(jax.vmap(lambda key: model(cfg).init(cfg, key))(keys), state)
     videos = data.readable(store, "test")
-    found = seeds.score_in_real_time(cfg, frozen, weights, store, videos, LOOKAHEADS)
+    told = []
+    found = seeds.score_in_real_time(
+        cfg, frozen, weights, store, videos, LOOKAHEADS, lambda *counts: told.append(counts)
+    )
+    windows = len(evaluate.moments(cfg, store, videos, LOOKAHEADS))
+    assert told[0] == (4, windows) and told[-1] == (windows, windows)
 
     @jax.jit
     def window_scores(weights, visual, captions, length):

@@ -18,6 +18,7 @@ from semvad_jax.detection.thresholds import (
     Extent,
     FalseAlarms,
     Normal,
+    Trusted,
     Val,
     read_calibration,
     write_calibration,
@@ -231,7 +232,7 @@ def test_too_few_hours_are_said():
     assert chosen.source == (
         "chosen on val for at most 3 false alarms an hour: 0 false alarms in 1.00 h of 1 normal "
         "video, so 0 an hour and at most 3 (upper 95 % bound); --close 0.5 and --least 1 are "
-        "defaults: the run keeps no val videos to choose them by"
+        "defaults: the run keeps no anomalous val videos"
     )
 
 
@@ -365,6 +366,8 @@ CALIBRATION = Calibration(
     alarms_per_hour=1.0,
     rule=Rule(0.8, 0.4, 1.0),
     seen=FalseAlarms(alarms=2, videos=3, snippets=7000, hours=7.0),
+    why="--close 0.5 and --least 1 were given",
+    watch=Trusted(Rule(0.9, 0.45, 1.0), FalseAlarms(alarms=0, videos=3, snippets=7000, hours=7.0)),
 )
 
 
@@ -376,11 +379,36 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     assert told.rule == Rule(0.8, 0.4, 1.0)
     assert told.source == (
         "calibrated for at most 1 false alarm an hour on normal video of a camera's own: 2 false "
-        "alarms in 7.00 h of 3 normal videos, so 0.29 an hour and at most 0.9 (upper 95 % bound)"
+        "alarms in 7.00 h of 3 normal videos, so 0.29 an hour and at most 0.9 (upper 95 % bound); "
+        "--close 0.5 and --least 1 were given"
     )
     assert told.sentence().startswith(
         "an event begins above 0.8, and goes on above 0.4, for at least 1 s; this is calibrated"
     )
+
+
+def test_a_watch_has_a_rule_of_its_own_or_says_that_it_has_none(tmp_path):
+    of_watch = CALIBRATION.threshold(live=True)
+    assert of_watch.rule == Rule(0.9, 0.45, 1.0)
+    assert "own, scored as a watch scores it: 0 false alarms" in of_watch.source
+    path = tmp_path / "calibration.json"
+    old = {name: v for name, v in asdict(CALIBRATION).items() if name not in ("why", "watch")}
+    del old["seen"]["tried"]  # as it was before these were kept
+    path.write_text(json.dumps(old))
+    of_old = read_calibration(path, "ab", "binary")
+    assert of_old.threshold().source.endswith("(upper 95 % bound)")
+    assert of_old.threshold(live=True).rule == Rule(0.8, 0.4, 1.0)
+    told = of_old.threshold(live=True).source
+    assert "its scores are of whole videos" in told and "for a watch this holds nearly" in told
+
+
+def test_a_watch_says_that_vals_scores_are_of_whole_videos():
+    kept = KEPT | {"videos": [{"seconds": [0, 1800, 3600], "binary": [0.1, 0.9]}]}
+    for asked in (Asked(), Asked(0.3), Asked(alarms_per_hour=3.0)):
+        told = thresholds.threshold("binary", kept, asked, live=True).source
+        assert "val's scores are of whole videos" in told
+        assert "whole" not in thresholds.threshold("binary", kept, asked).source
+    assert "whole" not in thresholds.threshold("binary", None, Asked(0.3), live=True).source
 
 
 @pytest.mark.parametrize(
@@ -403,6 +431,7 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
                 {"alarms_per_hour": 0},
                 {"seen": {"alarms": -1, "videos": 3, "snippets": 7, "hours": 7.0}},
                 {"seen": {"alarms": 0, "videos": 3, "snippets": 7, "hours": 0.0}},
+                {"watch": asdict(CALIBRATION.watch) | {"rule": {"opens": 0.8, "closes": 0.9}}},
                 {"weights_sha256": None},
             )
         ),

@@ -32,6 +32,12 @@ from semvad_jax import checkpoint  # noqa: E402
 from semvad_jax.detection import journal, live_page, on_event, watch  # noqa: E402
 from semvad_jax.detection.events import Origin, Rule, Threshold, events, spans  # noqa: E402
 from semvad_jax.detection.live_events import CAPTIONS, LiveEvents, Scored  # noqa: E402
+from semvad_jax.detection.thresholds import (  # noqa: E402
+    Calibration,
+    FalseAlarms,
+    Trusted,
+    write_calibration,
+)
 from semvad_jax.files import BadInput  # noqa: E402
 from semvad_jax.models import model  # noqa: E402
 from semvad_jax.types import Batch  # noqa: E402
@@ -101,8 +107,12 @@ def test_a_file_is_scored_snippet_by_snippet_within_the_last_ones(place, tmp_pat
 
     monkeypatch.setattr(watch.Ring, "score", kept)
     out, told = tmp_path / "out", tmp_path / "told.jsonl"
-    threshold = ("--threshold", "0.5")
-    run(*command(place, path, out, *threshold, "--on-event", f"tee -a {told}"))
+    calibration, seen = tmp_path / "calibration.json", FalseAlarms(0, 1, 7, 1.0)
+    of_watch, digest = Trusted(Rule(0.5, 0.5), seen), checkpoint.weights_sha256(place / "run")
+    by = Calibration("x", digest, "binary", 3.0, Rule(0.9, 0.9), seen, watch=of_watch)
+    write_calibration(calibration, by)
+    more = ("--calibration", calibration, "--on-event", f"tee -a {told}")
+    run(*command(place, path, out, *more))
     rows, fed = rows_of(out), fed[1:]  # the first is grey: it warms up
     assert len(rows) == len(fed) == 7
     visual, captions = (np.concatenate([np.atleast_2d(f[i]) for f in fed]) for i in (0, 1))

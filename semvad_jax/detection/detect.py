@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from semvad_jax.config import Config
 from semvad_jax.detection import events, index, pictures, thresholds
 from semvad_jax.detection import page as video_page
 from semvad_jax.detection.events import Event, Origin
-from semvad_jax.detection.thresholds import Asked, Calibration, KeptThresholds, Normal, Val
+from semvad_jax.detection.thresholds import Asked, Calibration, KeptThresholds, Normal, Trusted, Val
 from semvad_jax.detection.timeline import DECIMALS, Timeline, written
 from semvad_jax.evaluate import Scores, Videos
 from semvad_jax.files import BadInput, read_json, replacing, require, write
@@ -55,9 +55,9 @@ def head(cfg: Config) -> str:
     return "class" if cfg.eval.select_head == "class" else "binary"
 
 
-def origin(run: Path, cfg: Config, seed_count: int, asked: Asked) -> Origin:
-    """Who scores, `seed_count` seeds of RUN by one head, and by which rule that makes an event:
-    what the user asks for, else the run's own, else a half.
+def origin(run: Path, cfg: Config, seed_count: int, asked: Asked, live: bool = False) -> Origin:
+    """Who scores, `seed_count` seeds of RUN by one head, and by which rule that makes an event, in
+    whole videos or, `live`, in a watch: what the user asks for, else the run's own, else a half.
 
     Raises BadInput where the run's checkpoint/thresholds.json or the calibration is damaged or is
     another run's, and where a rate of false alarms is asked for that val cannot show.
@@ -66,14 +66,11 @@ def origin(run: Path, cfg: Config, seed_count: int, asked: Asked) -> Origin:
     if asked.calibration is not None:
         weights = checkpoint.weights_sha256(run)
         found = thresholds.read_calibration(asked.calibration, weights, scored_by)
-        return Origin(str(run), cfg.model.name, seed_count, scored_by, found.threshold())
-    return Origin(
-        run=str(run),
-        model=cfg.model.name,
-        seeds=seed_count,
-        head=scored_by,
-        threshold=thresholds.threshold(scored_by, _kept_thresholds(run, scored_by), asked),
-    )
+        threshold = found.threshold(live)
+    else:
+        kept = _kept_thresholds(run, scored_by)
+        threshold = thresholds.threshold(scored_by, kept, asked, live)
+    return Origin(str(run), cfg.model.name, seed_count, scored_by, threshold)
 
 
 def _kept_thresholds(run: Path, head: str) -> KeptThresholds | None:
@@ -234,10 +231,17 @@ def detect(
 
 
 def calibrate(
-    cfg: Config, frozen: Frozen, weights: Weights, store: Store, run: Path, asked: Asked
+    cfg: Config,
+    frozen: Frozen,
+    weights: Weights,
+    store: Store,
+    run: Path,
+    asked: Asked,
+    tell: Callable[[int, int], None],
 ) -> Calibration:
-    """The rule that can be trusted for the rate of false alarms that is asked for, by the test
-    videos of a store (a user's own are such) that are not labelled with an anomaly.
+    """The rules that can be trusted for the rate of false alarms that is asked for, in whole videos
+    and in a watch, by the test videos of a store (a user's own are such) that are not labelled with
+    an anomaly. `tell` hears how many snippets of all were scored as a watch scores them.
 
     Raises BadInput where there is none, and where they are too short to show that rate.
     """
@@ -249,15 +253,21 @@ def calibrate(
         if v.split == "test" and v.snippets > 0 and normal_labels.issuperset(v.labels)
     ]
     require(bool(videos), f"{store.path} has no normal test video; calibrate on normal video")
-    scored_by, scores = head(cfg), seeds.score_videos(cfg, frozen, weights, store, videos)
-    seen = []
-    for position, i in enumerate(videos):
-        mean = _mean_over_seeds([s.head(scored_by)[position] for s in scores])
-        seen.append((written(mean), np.round(store.videos[i].second_edges, 3)))
+    scored_by, rate = head(cfg), asked.alarms_per_hour
     extent, why, _ = Val.of(scored_by, _kept_thresholds(run, scored_by)).extent(asked)
-    rule, alarms = Normal(seen).trusted_rule(extent, asked.alarms_per_hour)
+
+    def trusted(scores: Sequence[Scores]) -> Trusted:
+        seen = []
+        for position, i in enumerate(videos):
+            mean = _mean_over_seeds([s.head(scored_by)[position] for s in scores])
+            seen.append((written(mean), np.round(store.videos[i].second_edges, 3)))
+        return Trusted(*Normal(seen).trusted_rule(extent, rate))
+
+    whole = trusted(seeds.score_videos(cfg, frozen, weights, store, videos))
+    live = seeds.score_in_real_time(cfg, frozen, weights, store, videos, [0], tell)
+    watch = trusted(live[0])
     digest = checkpoint.weights_sha256(run)
-    return Calibration(str(run), digest, scored_by, asked.alarms_per_hour, rule, alarms, why)
+    return Calibration(str(run), digest, scored_by, rate, whole.rule, whole.seen, why, watch)
 
 
 def folder_names(videos: Sequence[str]) -> dict[str, str]:

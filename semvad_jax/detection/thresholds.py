@@ -8,12 +8,11 @@ other, as a Poisson process. How an event ends and how short it may be is chosen
 many of its anomalous videos have an event.
 """
 
-import dataclasses
 import json
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import product, starmap
 from pathlib import Path
@@ -29,6 +28,10 @@ from semvad_jax.statistics import LEVEL, poisson_upper
 FALSE_ALARM_RATE = 0.05  # at most this share of normal snippets lies above a run's own threshold
 UNCHOSEN = 0.5  # where a run has nothing to choose a threshold on
 MORE = "give --calibration FILE, which --calibrate writes"
+OF_WHOLE = (
+    "{} are of whole videos, and a watch sees nothing of what comes after a snippet, so that for a "
+    "watch this holds nearly, and not exactly"
+)
 
 KeptVideo = TypedDict(
     "KeptVideo", {"seconds": list[float], "binary": list[float], "class": NotRequired[list[float]]}
@@ -249,7 +252,7 @@ class Val:
         if asked.close is not None or asked.least is not None:
             return asked.extent, f"{asked.extent} were given", 1
         if not (self.normal.videos and self.anomalous):
-            return USUAL, f"{USUAL} are defaults: the run keeps no val videos to choose them by", 1
+            return USUAL, f"{USUAL} are defaults: the run keeps no anomalous val videos", 1
         # 1e-9 is added so that three alarms in three hours are one an hour
         most = math.floor(rate * self.normal.hours + 1e-9)
         found = {extent: self.found(self.normal.lowest_rule(extent, most)) for extent in EXTENTS}
@@ -262,9 +265,18 @@ class Val:
 
 
 @dataclass(frozen=True)
+class Trusted:
+    """A rule, and the events that it makes in normal videos."""
+
+    rule: Rule
+    seen: FalseAlarms
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """What --calibrate writes: a rule for a user's camera, the normal video behind it, and the
-    weights whose scores these are.
+    """What --calibrate writes: rules for a user's camera, the normal video behind them, and the
+    weights whose scores these are. `rule` and `seen` are by scores of whole videos, `watch` by
+    those of a watch.
     """
 
     run: str
@@ -273,17 +285,25 @@ class Calibration:
     alarms_per_hour: float
     rule: Rule
     seen: FalseAlarms
-    why: str = ""  # in words, of `closes` and `least`; empty in files of before this was kept
+    # not in files that were written before these were kept
+    why: str = ""  # in words, of `closes` and `least`
+    watch: Trusted | None = None
 
-    def threshold(self) -> Threshold:
+    def threshold(self, live: bool = False) -> Threshold:
+        """The rule for whole videos or, `live`, for a watch."""
         rate = _count(self.alarms_per_hour, "false alarm")
         source = f"calibrated for at most {rate} an hour on normal video of a camera's own"
-        why = f"; {self.why}" if self.why else ""
-        return Threshold(self.rule, f"{source}: {self.seen.sentence()}{why}")
+        found = Trusted(self.rule, self.seen)
+        if live and self.watch is not None:
+            found, source = self.watch, f"{source}, scored as a watch scores it"
+        parts = [f"{source}: {found.seen.sentence()}", self.why]
+        if live and self.watch is None:
+            parts.append(OF_WHOLE.format("its scores") + "; --calibrate makes a rule for a watch")
+        return Threshold(found.rule, "; ".join(filter(None, parts)))
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    write(path, json.dumps(dataclasses.asdict(calibration), ensure_ascii=False, indent=1) + "\n")
+    write(path, json.dumps(asdict(calibration), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_calibration(path: Path, weights_sha256: str, head: str) -> Calibration:
@@ -292,17 +312,22 @@ def read_calibration(path: Path, weights_sha256: str, head: str) -> Calibration:
     """
     refusal = "is no calibration; give the calibration.json that --calibrate wrote"
     found = read_json(path, Calibration, refusal)
-    rule, seen = found.rule, found.seen
-    sound = 0 <= rule.closes <= rule.opens <= 1 and rule.least >= 0 and found.alarms_per_hour > 0
-    counted = seen.alarms >= 0 and min(seen.videos, seen.snippets) > 0 and seen.hours > 0
-    finite = all(map(math.isfinite, (rule.least, found.alarms_per_hour, seen.hours)))
-    require(sound and counted and finite, f"{path} {refusal}")
+    rules = [Trusted(found.rule, found.seen), *([found.watch] if found.watch else [])]
+    sound = 0 < found.alarms_per_hour < math.inf and all(map(_is_sound, rules))
+    require(sound, f"{path} {refusal}")
     require(
         (found.weights_sha256, found.head) == (weights_sha256, head),
         f"{path} is the calibration of other weights, of {found.run} by its {found.head} head; "
         "calibrate this run with --calibrate",
     )
     return found
+
+
+def _is_sound(found: Trusted) -> bool:
+    rule, seen = found.rule, found.seen
+    counted = min(seen.videos, seen.snippets, seen.tried) > 0 and seen.alarms >= 0
+    ordered = 0 <= rule.closes <= rule.opens <= 1
+    return ordered and 0 <= rule.least < math.inf and counted and 0 < seen.hours < math.inf
 
 
 def lowest_threshold(normal: np.ndarray, rate: float) -> float:
@@ -347,15 +372,28 @@ def chosen_thresholds(
     return cast(KeptThresholds, kept)
 
 
-def threshold(head: str, kept: KeptThresholds | None, asked: Asked) -> Threshold:
+def threshold(
+    head: str, kept: KeptThresholds | None, asked: Asked, live: bool = False
+) -> Threshold:
     """What a user asks for, else the threshold that a run keeps for the head, else a half. Where
-    the run keeps how long its normal val videos are, the false alarms in them are told.
+    the run keeps how long its normal val videos are, the false alarms in them are told, and of a
+    watch (`live`) that it scores otherwise.
 
     Raises BadInput where a rate of false alarms is asked for and val cannot show it.
     """
     val = Val.of(head, kept)
-    if (rate := asked.alarms_per_hour) is not None:
-        return _of_rate(val, kept is not None, asked, rate)
+    if asked.alarms_per_hour is not None:
+        found = _of_rate(val, kept is not None, asked, asked.alarms_per_hour)
+    else:
+        found = _of_score(val, head, kept, asked)
+    if live and val.normal.videos:
+        differs = OF_WHOLE.format("val's scores")
+        found = replace(found, source=f"{found.source}; {differs}")
+    return found
+
+
+def _of_score(val: Val, head: str, kept: KeptThresholds | None, asked: Asked) -> Threshold:
+    """The threshold that is given, else the one that a run keeps, else a half."""
     if asked.threshold is not None:
         opens, source = asked.threshold, "given with --threshold"
     elif kept is None:
