@@ -144,7 +144,8 @@ class Stream:
         self._step = 1 / USUAL_FPS  # between two frames
         # our second 0 and the last frame, by the stream's own clock
         self._origin = self._last = math.nan
-        self._left: float | None = None  # when the last connection was lost
+        self._came = math.nan  # when the last frame did, by our clock
+        self._left: float | None = None  # the same where the connection was lost since
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
 
     def __enter__(self) -> "Stream":
@@ -227,7 +228,7 @@ class Stream:
             if self._stop.is_set():
                 return
             if self._frame + len(self._frames) > before:
-                pause, self._left = FIRST_PAUSE, time.monotonic()
+                pause, self._left = FIRST_PAUSE, self._came
                 self.lost.cuts += 1
             self._frames.clear()  # no snippet spans a gap
             self._tell(f"{self.source.shown}: {reason}; opening it again in {pause:g} s")
@@ -280,7 +281,7 @@ class Stream:
         """Takes the next frame, None where it has no picture; `own` is its time by the stream's
         clock, NaN where it tells none.
         """
-        second = self._second
+        second, self._came = self._second, time.monotonic()
         if not math.isnan(own):
             longest = PICTURELESS if self.source.live else videos.LONGEST_GAP
             if not -1e-6 <= own - self._last <= longest:  # the first, or the clock began anew

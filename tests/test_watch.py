@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -284,6 +284,39 @@ def test_a_stream_without_pictures_is_given_up(stream, monkeypatch):
     monkeypatch.setattr(live.videos, "moving", lambda container: Silent)
     with pytest.raises(live.UnreadableVideo, match="no picture in 0.1 s"):
         stream._read(Silent())
+
+
+def test_a_silence_counts_from_the_last_picture_on(stream, monkeypatch):
+    """Two connections of a snippet each; the first is silent for 0.6 s before it is given up."""
+
+    class Packet:
+        dts, is_keyframe = None, False
+
+        def decode(self):
+            return [frame()]
+
+    class Connection:
+        time_base, disposition, frames = None, 0, 0
+
+        class codec_context:
+            thread_count = 1
+
+        def demux(self, _):
+            yield from [Packet()] * 16
+            if stream.lost.cuts:
+                stream._stop.set()
+                return
+            time.sleep(0.6)
+            raise live.ExitError(1, "timeout")
+
+    monkeypatch.setattr(live, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(live, "open_", lambda source: nullcontext(Connection()))
+    monkeypatch.setattr(live.videos, "moving", lambda container: container)
+    stream._stay_connected()
+    first, second = taken(stream)
+    assert 0.7 <= stream.lost.lost_seconds < 5
+    gap = second.seconds[0] - first.seconds[-1]
+    assert gap == pytest.approx(stream.lost.lost_seconds)
 
 
 def test_decoding_that_lags_is_caught_up_with_and_a_slow_stream_is_not_taken_for_it():
