@@ -234,8 +234,9 @@ class Val:
         def videos(of_kept: Sequence[KeptVideo]) -> list[tuple[np.ndarray, np.ndarray]]:
             return [(np.array(v[head]), np.array(v["seconds"])) for v in of_kept]
 
-        kept = kept or {}
-        return cls(Normal(videos(kept.get("videos", ()))), videos(kept.get("anomalous", ())))
+        if kept is None:
+            return cls(Normal([]), [])
+        return cls(Normal(videos(kept.get("videos", []))), videos(kept.get("anomalous", [])))
 
     def found(self, rule: Rule) -> int:
         """How many anomalous videos have an event."""
@@ -356,7 +357,7 @@ def chosen_thresholds(
         | {head: of_videos[i].tolist() for head, of_videos in of_heads.items()}
         for i, edges in enumerate(seconds)
     ]
-    normal = np.flatnonzero(~anomalous)
+    normal = np.flatnonzero(~anomalous).tolist()
     lowest = {
         head: lowest_threshold(np.concatenate([of_videos[i] for i in normal]), FALSE_ALARM_RATE)
         for head, of_videos in of_heads.items()
@@ -367,7 +368,7 @@ def chosen_thresholds(
         "normal_snippets": sum(len(seconds[i]) - 1 for i in normal),
         **lowest,
         "videos": [videos[i] for i in normal],
-        "anomalous": [videos[i] for i in np.flatnonzero(anomalous)],
+        "anomalous": [videos[i] for i in np.flatnonzero(anomalous).tolist()],
     }
     return cast(KeptThresholds, kept)
 

@@ -22,11 +22,13 @@ def record(folder: Path) -> None:
     files = [(folder / name).open("wb", buffering=0) for name in ("visual.f16", "captions.f16")]
     score = watch.Ring.score
 
-    def recorded(self: watch.Ring, *rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        for file, row in zip(files, rows, strict=True):
+    def recorded(
+        self: watch.Ring, visual: np.ndarray, caption: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        for file, row in zip(files, (visual, caption), strict=True):
             assert row.dtype == np.float16
             file.write(row.tobytes())
-        return score(self, *rows)
+        return score(self, visual, caption)
 
     watch.Ring.score = recorded
 
