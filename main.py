@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from semvad_jax import config
 from semvad_jax.files import BadInput, cache_folder, locked, printable
+from semvad_jax.hosts import Place
 from semvad_jax.store import verified
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         type=_devices,
         help="devices that a CPU's cores are split into, to share the seeds (default: one a core)",
+    )
+    add(
+        "--hosts",
+        metavar="I/N@ADDRESS:PORT",
+        type=_place,
+        help="train as host I of N, which share the seeds; host 0 waits for the others there",
     )
     add("--resume", action="store_true", help="go on with an interrupted run")
     add(
@@ -239,6 +246,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--export DIR and --to-torch DIR take --restore RUN and nothing else")
     if args.plan and (not args.config or args.study or args.from_torch):
         parser.error("--plan goes with --config NAME, and plans its training")
+    if args.hosts and (not args.config or args.study or args.plan or args.from_torch):
+        parser.error("--hosts goes with --config NAME, and trains")
     if args.target and not args.plan:
         parser.error("--target is for --plan")
     if args.from_torch and not (args.config and args.eval):
@@ -316,6 +325,13 @@ def _devices(text: str) -> int:
     return count
 
 
+def _place(text: str) -> Place:
+    try:
+        return Place.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _seconds(text: str) -> float:
     if not 0 <= (seconds := float(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no length in seconds")
@@ -375,7 +391,8 @@ def train(args: argparse.Namespace) -> None:
         return
     name = Path(args.config).stem
     out = args.out or Path("runs") / name
-    run.train(cfg, out, name, weight_seeds, data_seeds, args.seed_chunk, args.resume)
+    seeds, place = (weight_seeds, data_seeds), args.hosts
+    run.train(cfg, out, name, *seeds, args.seed_chunk, args.resume, place=place)
 
 
 def use(args: argparse.Namespace) -> None:
@@ -644,6 +661,7 @@ def _cpu_devices(args: argparse.Namespace) -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         cores = len(os.sched_getaffinity(0))
     seeds = args.vmap_seeds or len(args.seeds or args.data_seeds or ())
+    seeds = -(-seeds // args.hosts.count) if args.hosts else seeds
     return min(cores, seeds or (cores if args.study else 1))
 
 

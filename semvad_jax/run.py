@@ -39,6 +39,7 @@ from semvad_jax.detection.pictures import Frames
 from semvad_jax.detection.thresholds import Asked
 from semvad_jax.evaluate import NOT_JUDGED, Scores, unjudged_sentence
 from semvad_jax.files import BadInput, locked, require
+from semvad_jax.hosts import ALONE, Hosts, Place, joined
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import kept
 from semvad_jax.report import findings, real_time, transfer
@@ -115,16 +116,19 @@ def train(
     chunk: int | Literal["auto"] | None,
     resume: bool,
     tell: bool = True,
+    place: Place | None = None,
 ) -> None:
     """Trains all seeds into RUN, or goes on with it, and prints the table where it is to `tell`.
 
-    Ctrl-C or SIGTERM ends the interval under way, saves and exits. Raises BadInput where RUN
-    exists and is not resumed, or was begun with other settings, and where another program is
-    writing it.
+    With a `place` it is one of several hosts, all called with the same: each trains its share of
+    the seeds, and host 0 alone prints and writes. Ctrl-C or SIGTERM ends the interval under way,
+    saves and exits, on whichever host. Raises BadInput where RUN exists and is not resumed, or was
+    begun with other settings, where another program is writing it, and where hosts do not agree or
+    one has ended.
     """
     checkpoint.check_place(run)
-    with locked(run):
-        _train(cfg, run, name, weight_seeds, data_seeds, chunk, resume, tell)
+    with joined(place) as hosts, locked(run) if hosts.first else contextlib.nullcontext():
+        _train(cfg, run, name, weight_seeds, data_seeds, chunk, resume, tell, hosts)
 
 
 def _train(
@@ -136,7 +140,12 @@ def _train(
     chunk: int | Literal["auto"] | None,
     resume: bool,
     tell: bool,
+    hosts: Hosts,
 ) -> None:
+    require(
+        hosts.count <= len(weight_seeds),
+        f"{hosts.count} hosts have {len(weight_seeds)} seeds to share; give at most a host a seed",
+    )
     features = open_store(cfg.data.store or f"features/{cfg.data.dataset}")
     asked_crop = cfg.eval.crop
     cfg = config.resolve(_with_store(cfg, features), features)
@@ -150,32 +159,53 @@ def _train(
         producers=features.info["producers"],
         store_sha256=features.info["sha256"],
     )
-    kept = None
-    if (run / "config.json").exists() or checkpoint.steps(run):
+    begun_before, kept = (run / "config.json").exists() or bool(checkpoint.steps(run)), None
+    if begun_before:
         cfg, meta, kept = _resumed(run, cfg, meta, resume)
+    hosts.agree(
+        [begun_before, *checkpoint.steps(run)],
+        f"sees something else in {run} than host 0; a run goes on in a folder that all hosts share",
+    )
+    hosts.agree(
+        [identity({}, cfg, weight_seeds, data_seeds), meta.chunk],
+        "was given other settings, seeds or devices than host 0; give all the same command",
+    )
+    hosts.agree(features.info["sha256"], "reads other features than host 0; give all the same")
 
     console, begun = plain_console(), time.perf_counter()
+    console.quiet = not hosts.first
     if cfg.eval.crop != asked_crop:
         console.print(f"this store has no crop {asked_crop}: crop {cfg.eval.crop} is scored")
-    console.print(f"compiling for {len(weight_seeds)} seeds on {_device()} …")
-    program = _program(cfg, features, meta, kept)
+    console.print(f"compiling for {len(weight_seeds)} seeds on {_device(hosts)} …")
+    program = _program(cfg, features, meta, kept, hosts)
     program.compile()
     console.print(f"compiled in {time.perf_counter() - begun:.1f} s; {program.says()}")
     on_host = program.rests is program.on_host
     meta = replace(meta, chunk=program.layout.width, states_on_host=on_host)
-    checkpoint.begin(run, program.cfg, program.frozen, meta)
-    with checkpoint.Checkpoints(run) as saved, _stop_requests("interval") as stop:
-        if saved.latest() is None:
+    hosts.agree(
+        [meta.chunk, on_host, program.cfg.train.remat, program.cfg.data.placement],
+        "has room for another chunk of seeds than host 0; give --seed-chunk, --set train.remat=… "
+        "and --set data.placement=…",
+    )
+    if hosts.first:
+        checkpoint.begin(run, program.cfg, program.frozen, meta)
+    with _stop_requests("interval") as stop:
+        if not checkpoint.steps(run):
             chunks, clock = program.init(weight_seeds, data_seeds), {"wall": 0.0, "train": 0.0}
         else:
-            state, clock = saved.restore(program.saved_state())
-            chunks = program.adopt(state)
+            chunks, clock = _saved(run, program)
         if not program.finished(chunks):
             begun -= clock["wall"]
-            training = _Training(run, meta, program, saved, console, stop)
+            training = _Training(run, meta, program, hosts, console, stop)
             chunks, clock = training.go_on(chunks, clock["train"], begun)
+    if hosts.count > 1:
+        state = program.whole(chunks)
+        if state is None:
+            return
+        program = program.alone()
+        chunks = program.adopt(state)
     scores = program.final_scores(chunks)
-    summary = _summary(program, scores, program.step(chunks), meta, clock)
+    summary = _summary(program, scores, program.step(chunks), meta, clock, hosts)
     val_head = _val_head(program, scores)
     report.write_summary(run / "summary.json", summary)
     if "last" in scores:
@@ -196,7 +226,7 @@ class _Training:
     run: Path
     meta: Meta
     program: seeds.Program
-    saved: checkpoint.Checkpoints
+    hosts: Hosts
     console: Console
     stop: list[int]  # signals that asked to stop; empty while none did
 
@@ -208,22 +238,32 @@ class _Training:
         `trained` are the seconds of training so far, `begun` is the clock's reading at the run's
         beginning; returned are the last states and the clock. Exits after a request to stop.
         """
-        program, cfg = self.program, self.program.cfg
+        program, cfg, hosts = self.program, self.program.cfg, self.hosts
         done = program.step(chunks)
         clock = {"wall": 0.0, "train": trained}
-        checkpoint.truncate_metrics(self.run, done)
-        with _Progress(self.console, program.steps, done) as progress:
+        with contextlib.ExitStack() as stack:
+            saved = None
+            if hosts.first:
+                checkpoint.truncate_metrics(self.run, done)
+                saved = stack.enter_context(checkpoint.Checkpoints(self.run))
+            progress = stack.enter_context(_Progress(self.console, program.steps, done))
             since, last_save = time.perf_counter(), time.perf_counter()
             for interval in program.train(chunks):
                 chunks, now = interval.chunks, time.perf_counter()
                 clock = {"wall": now - begun, "train": clock["train"] + now - since}
-                _append(self.run / "metrics.jsonl", interval, self.meta, program.steps_per_epoch)
+                if hosts.first:
+                    file = self.run / "metrics.jsonl"
+                    _append(file, interval, self.meta, program.steps_per_epoch)
                 progress.show(interval.step, _says(cfg, interval))
                 last = program.finished(chunks)
-                if last or self.stop or now - last_save > SAVE_SECONDS:
-                    self.saved.save(program.own(chunks), clock)
+                asked = hosts.exchange([bool(self.stop), now - last_save > SAVE_SECONDS])
+                stop, due = (any(of_hosts) for of_hosts in zip(*asked, strict=True))
+                if last or stop or due:
+                    state = program.whole(chunks)
+                    if saved is not None and state is not None:
+                        saved.save(state, clock)
                     last_save = now
-                if self.stop and not last:
+                if stop and not last:
                     progress.stop()
                     self.console.print(
                         f"stopped at step {interval.step} of {program.steps} and saved; "
@@ -350,10 +390,16 @@ def restore(
     features = features or own_store(run, cfg, meta)
     cfg = config.resolve(_with_store(cfg, features), features)
     program = _program(cfg, features, meta, _kept(cfg, frozen))
+    meta = replace(meta, dataset=features.info["dataset"])
+    chunks, clock = _saved(run, program)
+    return program, chunks, meta, clock
+
+
+def _saved(run: Path, program: seeds.Program) -> tuple[list[TrainState], dict[str, float]]:
+    """RUN's last state and its clock."""
     with checkpoint.Checkpoints(run) as saved:
         state, clock = saved.restore(program.saved_state())
-    meta = replace(meta, dataset=features.info["dataset"])
-    return program, program.adopt(state), meta, clock
+    return program.adopt(state), clock
 
 
 def _kept(cfg: Config, frozen: Frozen) -> Frozen | None:
@@ -364,10 +410,15 @@ def _kept(cfg: Config, frozen: Frozen) -> Frozen | None:
 
 
 def _program(
-    cfg: Config, features: store.Store, meta: Meta, frozen: Frozen | None = None
+    cfg: Config,
+    features: store.Store,
+    meta: Meta,
+    frozen: Frozen | None = None,
+    hosts: Hosts = ALONE,
 ) -> seeds.Program:
     """The program of a run, with what was chosen for its device where that is known."""
-    program = seeds.Program(cfg, features, len(meta.weight_seeds), meta.chunk, frozen)
+    count = len(meta.weight_seeds)
+    program = seeds.Program(cfg, features, count, meta.chunk, frozen, hosts=hosts)
     if meta.states_on_host:
         program.rests = program.on_host
     return program
@@ -503,6 +554,7 @@ def _summary(
     step: int,
     meta: Meta,
     clock: Mapping[str, float],
+    hosts: Hosts = ALONE,
 ) -> report.Summary:
     metrics, videos = program.final_metrics(scores), program.videos
     unjudged = unjudged_sentence(videos.store) if videos.test else NOT_JUDGED
@@ -510,7 +562,7 @@ def _summary(
         config=meta.config,
         model=program.cfg.model.name,
         dataset=meta.dataset,
-        device=_device(),
+        device=_device(hosts),
         weight_seeds=meta.weight_seeds,
         data_seeds=meta.data_seeds,
         steps=step,
@@ -540,9 +592,10 @@ def _tell(
     report.print_selection(console, summary.metrics, metric, val_head or select_head, select_head)
 
 
-def _device() -> str:
+def _device(hosts: Hosts = ALONE) -> str:
     devices = jax.devices()
-    return devices[0].device_kind + (f" × {len(devices)}" if len(devices) > 1 else "")
+    several = f" × {len(devices)}" if len(devices) > 1 else ""
+    return devices[0].device_kind + several + (f", {hosts.count} hosts" if hosts.count > 1 else "")
 
 
 def _with_store(cfg: Config, features: store.Store) -> Config:

@@ -5,9 +5,10 @@ Seeds share nothing but the data, so S is a batch axis: `vmap` over the seeds of
 side by side (`shard_map`) without a word between them. Where all seeds do not fit the devices at
 once, one compiled program takes chunk after chunk. A chunk that seeds do not fill is filled with
 copies of the last one, so that a seed's numbers depend on the chunk's width alone, not on its
-company.
+company. Several hosts (hosts.py) each run this program for a share of the seeds.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from semvad_jax import data, evaluate
 from semvad_jax import train as one_seed
 from semvad_jax.config import Config
 from semvad_jax.files import BadInput
+from semvad_jax.hosts import ALONE, Hosts
 from semvad_jax.metrics import MetricName
 from semvad_jax.models import prepared
 from semvad_jax.store import Store
@@ -131,7 +133,8 @@ def select(state: PyTree, k: int | slice | np.ndarray) -> PyTree:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """What one interval ended in: the states and, per seed, the mean losses and the metrics.
+    """What one interval ended in: the states and, per seed of all hosts, the mean losses and the
+    metrics.
 
     Metrics are None for a seed that was not evaluated: it has stopped, or only an epoch ended.
     """
@@ -156,16 +159,19 @@ class Program:
         chunk: int | Literal["auto"] | None = None,
         frozen: Frozen | None = None,
         target: Target | None = None,
+        hosts: Hosts = ALONE,
     ):
         """`chunk` seeds a device are computed at once; None or "auto": as many as fit, and one on a
         CPU, whose caches hold no more. `frozen`: in place of what the store has. For a `target`
-        nothing is read or placed, and nothing can be run.
+        nothing is read or placed, and nothing can be run. Of several `hosts` this one computes its
+        share of the seeds.
 
         Raises BadInput for a chunk below 1, and for what `data` refuses.
         """
         if isinstance(chunk, int) and chunk < 1:
             raise BadInput(f"--seed-chunk {chunk} must be at least 1")
         self.cfg, self.store = for_device(cfg), store
+        self.hosts, self.count, self.numbers = hosts, seeds, hosts.share(seeds)
         self.mesh = target.mesh if target else mesh()
         self.limit = target.limit if target else room()
         self.shared = NamedSharding(self.mesh, P())
@@ -203,7 +209,7 @@ class Program:
         self.intervals = list(zip([0, *ends[:-1]], ends, strict=True))
         self.steps = ends[-1]
         self.longest = max(end - start for start, end in self.intervals)
-        self._choose(seeds, chunk)
+        self._choose(len(self.numbers), chunk)
         if not self.rows_on_host:
             self.rows = put(rows, self.shared)
 
@@ -283,12 +289,13 @@ class Program:
         make = jax.jit(jax.vmap(self._make_state), out_shardings=self.stacked)
         key = jax.vmap(jax.random.key)
         both = [np.asarray(s, np.uint32) for s in (weight_seeds, data_seeds)]
-        chunks = self.layout.chunks
+        chunks = [self.numbers[chunk] for chunk in self.layout.chunks]
         return [self._rest(make(*(key(s[chunk]) for s in both))) for chunk in chunks]
 
     def adopt(self, state: TrainState) -> list[TrainState]:
         """The chunks of a stacked state of the run's seeds, filled up and placed."""
-        return [jax.device_put(select(state, c), self.rests) for c in self.layout.chunks]
+        chunks = [self.numbers[chunk] for chunk in self.layout.chunks]
+        return [jax.device_put(select(state, c), self.rests) for c in chunks]
 
     def _rest(self, chunk: PyTree) -> PyTree:
         return jax.device_put(chunk, self.rests)
@@ -297,13 +304,29 @@ class Program:
         return jax.device_put(chunk, self.stacked)
 
     def own(self, chunks: Sequence[PyTree]) -> PyTree:
-        """The stacked tree of the run's seeds on the host, without the copies that fill chunks."""
+        """The stacked tree of this host's seeds in its memory, without what fills chunks up."""
         count = self.layout.seeds
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *jax.device_get(chunks))
 
+    def whole(self, chunks: Sequence[PyTree]) -> PyTree | None:
+        """The same of the seeds of all hosts, at host 0; None elsewhere."""
+        leaves, structure = jax.tree.flatten(self.own(chunks))
+        gathered = self.hosts.gather(leaves)
+        if gathered is None:
+            return None
+        return structure.unflatten([leaf[: self.count] for leaf in gathered])
+
+    def alone(self) -> "Program":
+        """This program for the seeds of all hosts, which only the number of chunks tells apart."""
+        program = copy.copy(self)
+        program.hosts, program.numbers = ALONE, ALONE.share(self.count)
+        program.layout = dataclasses.replace(self.layout, seeds=self.count)
+        program.rests = self.on_host  # so that no device holds more than it did
+        return program
+
     def saved_state(self) -> TrainState:
         """Shapes of the state as it is saved: the run's own seeds, whatever the devices."""
-        return self._abstract_state(self.layout.seeds)
+        return self._abstract_state(self.count)
 
     def _abstract_state(
         self, count: int, sharding: jax.sharding.Sharding | None = None
@@ -497,7 +520,8 @@ class Program:
         each interval.
 
         The states given are used up; those yielded are the caller's until it asks for the next.
-        Raises BadInput where a loss is not finite or the model lacks the selecting head.
+        Raises BadInput where a loss is not finite or the model lacks the selecting head, and where
+        another host has ended.
         """
         chunks, count, done = list(chunks), self.layout.seeds, self.step(chunks)
         for start, end in self.intervals:
@@ -507,10 +531,10 @@ class Program:
             losses = {k: v[:, : end - start] for k, v in self.own(measured).items()}
             bad = np.argwhere(~np.isfinite(losses["loss"]))
             if len(bad):
-                seed, step = bad[0]
+                own, step = bad[0]
                 raise BadInput(
-                    f"the loss of seed number {seed} is not finite at step {start + step + 1}; "
-                    "lower train.lr"
+                    f"the loss of seed number {self.numbers[own]} is not finite at step "
+                    f"{start + step + 1}; lower train.lr"
                 )
             metrics: list[dict[MetricName, float] | None] = [None] * count
             if end in self.evaluations:
@@ -518,16 +542,29 @@ class Program:
             if self.reload_best and end % self.steps_per_epoch == 0:
                 chunks = [self._rest(self.end_epoch(self._work(c))) for c in chunks]
             means = [{k: float(v[i].mean()) for k, v in losses.items()} for i in range(count)]
-            yield Interval(chunks, end, means, metrics)
+            yield Interval(chunks, end, *self._of_all_hosts(means, metrics))
+
+    def _of_all_hosts(
+        self, losses: list[dict[str, float]], metrics: list[dict[MetricName, float] | None]
+    ) -> tuple[list[dict[str, float]], list[dict[MetricName, float] | None]]:
+        """Each seed's, as hosts tell each other."""
+        by_text = [None if m is None else {str(k): v for k, v in m.items()} for m in metrics]
+        pairs = self.hosts.of_all_seeds(list(zip(losses, by_text, strict=True)), self.count)
+        parse = MetricName.parse
+        return [of_seed for of_seed, _ in pairs], [
+            None if m is None else {parse(k): v for k, v in m.items()} for _, m in pairs
+        ]
 
     def step(self, chunks: Sequence[TrainState]) -> int:
         """The step that a state is at."""
         return int(np.asarray(chunks[0].step)[0])
 
     def finished(self, chunks: Sequence[TrainState]) -> bool:
-        """Whether nothing is left to train: the last step, or an early stop of every seed's run."""
+        """Whether nothing is left to train: the last step, or an early stop of every seed's run.
+        All hosts ask at the same moments.
+        """
         stopped = self.cfg.train.early_stop == "run" and all(
-            np.asarray(c.stopped).all() for c in chunks
+            self.hosts.exchange(all(np.asarray(c.stopped).all() for c in chunks))
         )
         return stopped or self.step(chunks) == self.steps
 

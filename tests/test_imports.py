@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (  # rooms and files of semvad_jax; an import goes to the same group or to one before it
-    {"files", "stopwatch", "types", "config", "metrics", "statistics", "store"},
+    {"files", "hosts", "stopwatch", "types", "config", "metrics", "statistics", "store"},
     {"losses", "models", "data", "convert"},
     {"train", "evaluate"},
     {"seeds"},
