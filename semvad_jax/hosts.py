@@ -165,9 +165,11 @@ def _accepted(place: Place, until: float) -> tuple[Connection, ...]:
         server = socket.create_server((place.address, place.port), family=family)
     except OSError as error:
         raise BadInput(
-            f"host 0 cannot wait for others at {place.address}:{place.port}: {error.strerror}; "
+            f"host 0 cannot wait for others at {place.address}:{place.port}: {_reason(error)}; "
             "give an address of this machine and a free port"
         ) from None
+    others = "another host" if place.count == 2 else f"{place.count - 1} other hosts"
+    print(f"waiting for {others} at {place.address}:{place.port} …", flush=True)
     found: dict[int, Connection] = {}
     with server:
         while len(found) < place.count - 1:
@@ -212,17 +214,21 @@ def _connected(place: Place, until: float) -> tuple[Connection, ...]:
         try:
             reached = socket.create_connection((place.address, place.port), max(left, 0.01))
         except OSError as error:
-            if left > 1:
+            if left > 1 and not isinstance(error, socket.gaierror):  # a name that nobody knows
                 time.sleep(1)
                 continue
             raise BadInput(
-                f"host 0 cannot be reached at {place.address}:{place.port} within {WAIT:.0f} "
-                f"seconds: {error.strerror or error}"
+                f"host 0 cannot be reached at {place.address}:{place.port}: {_reason(error)}; give "
+                "the address that it waits at"
             ) from None
         connection = _connection(reached)
         with _ended(0):
             connection.send_bytes(json.dumps([place.index, place.count]).encode())
         return (connection,)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).partition(" (")[0]
 
 
 def _connection(connected: socket.socket) -> Connection:

@@ -55,7 +55,7 @@ def together(*works):
     for thread in reversed(threads):  # host 0 comes last
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
     return found
 
@@ -140,12 +140,22 @@ def test_hosts_that_do_not_come_are_named(monkeypatch):
     with pytest.raises(BadInput, match=f"host 1 of 3 did not come to 127.0.0.1:{port} within 0"):
         with hosts.joined(Place(0, 3, "127.0.0.1", port)):
             pass
-    with pytest.raises(BadInput, match=f"host 0 cannot be reached at 127.0.0.1:{port} .* refused"):
+    with pytest.raises(BadInput, match=f"host 0 cannot be reached at 127.0.0.1:{port}: .* refused"):
         with hosts.joined(Place(1, 3, "127.0.0.1", port)):
             pass
-    with pytest.raises(BadInput, match="host 0 cannot wait for others at 192.0.2.1:80: .*address"):
-        with hosts.joined(Place(0, 2, "192.0.2.1", 80)):
-            pass
+    told = "host 0 cannot wait for others at 192.0.2.1:80: [^(]*; give an address"
+    with pytest.raises(BadInput, match=told), hosts.joined(Place(0, 2, "192.0.2.1", 80)):
+        pass
+
+
+def test_a_name_that_nobody_knows_is_told_at_once(monkeypatch):
+    def unknown(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    told = "host 0 cannot be reached at nod1:80: Name or service not known; give the address"
+    with pytest.raises(BadInput, match=told), hosts.joined(Place(1, 2, "nod1", 80)):
+        pass
 
 
 @pytest.mark.parametrize("came", [(1, 3), (0, 2), (2, 2)])
