@@ -16,9 +16,16 @@ import pytest
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "semvad-jax"
 # before jax is imported, and for the processes that tests start, pytest's own workers among them
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    # XLA's older emitters compile three times as fast as the ones of MLIR
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    )
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "compiled-by-tests")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    # all of them: most are small, and many files compile the same ones
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # small products of NumPy and PyTorch take a hundred times as long where two workers' threads
+    # wait for each other on two cores
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     # what the programs under test keep in the user's cache folder stays out of it
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semvad-jax-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
