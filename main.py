@@ -608,7 +608,9 @@ def _time_stages(args: argparse.Namespace, study: "Runtime", name: str, home: Pa
         timing.detection(cfg, plan.features, *counts, f"detection by {name}")
         for name, cfg in plan.others.items()
     ]
-    runtime.tell(study, name, runtime.Timed(plan, video.path, video.fps, stages, others), home)
+    scorers = featurizer.scorers(video, plan.features, weights, *counts)
+    timed = runtime.Timed(plan, video.path, video.fps, stages, others, scorers)
+    runtime.tell(study, name, timed, home)
 
 
 def _without(args: argparse.Namespace, why: str, *names: str) -> None:

@@ -30,10 +30,17 @@ PROMPTS: Prompts = {
 }
 
 
-class Vlm:
-    """Scores video i of a store whose videos are at hand, by the model whose folder `--weights`
-    names, else by videollama3-7b from the hub.
+def looker(request: Request) -> VideoLlama3:
+    """The model whose folder `--weights` names, else videollama3-7b from the hub, asked for a
+    score.
     """
+    named = [name for name in CAPTIONERS if name in request.weights]
+    name = (named or CAPTIONERS)[0]
+    return VideoLlama3(name.rpartition("-")[2], request.weights.get(name), prompts=PROMPTS)
+
+
+class Vlm:
+    """Scores video i of a store whose videos are at hand, by `looker`."""
 
     splits = ("test",)
     made: dict[str, Any] = {}
@@ -41,10 +48,7 @@ class Vlm:
     def __init__(self, store: Store, request: Request) -> None:
         self._store, self._request, self._job = store, request, Job(request)
         self._entries = {entry.video: entry for entry in self._job.source.entries}
-        named = [name for name in CAPTIONERS if name in request.weights]
-        name = (named or CAPTIONERS)[0]
-        size = name.rpartition("-")[2]
-        self._model = VideoLlama3(size, request.weights.get(name), prompts=PROMPTS)
+        self._model = looker(request)
         self.producer: dict[str, Any] = {
             "kind": "VideoLLaMA 3 asked for a score, Holmes-VAD's and VERA's way; neither of them",
             **self._model.producer,

@@ -197,14 +197,14 @@ def test_what_training_free_systems_are_worth(folder, tmp_path):
     ucf, xd = part.split("**ucf = `features/ucf`**: 290 test videos; 5 of 9")[1].split("**xd = ")
     assert "|  | model | AUC | AP | published |\n" in ucf
     figures = "63.40 (53.99 to 72.57) | 20.00 (10.00 to 30.00)"
-    assert f"| similarity to class captions | not told | {figures} | – |" in ucf
+    assert f"| similarity | not told | {figures} | – |" in ucf
     assert f"| LAVAD | tiny; nearest by caption to caption | {figures} | AUC 80.28\\* |" in ucf
     assert "| AnomalyRuler | *not run* | – | – | – |" in ucf
-    assert "| VideoLLaMA 3, asked for a score | *not run* | – | – | – |" in ucf
+    assert "| VLM asked for a score | *not run* | – | – | – |" in ucf
     assert "LAVAD: 12 of 1,000 answers could not be read and were interpolated." in ucf
     assert "Llama 2 13B read; here: data set demo, text minilm-l6." in ucf
-    assert "similarity to class captions: " not in ucf  # it asks nobody
-    assert "| similarity to class captions | *not run* |" in xd
+    assert "similarity: " not in ucf  # it asks nobody
+    assert "| similarity | *not run* |" in xd
     assert "| LAVAD | *not run* | – | – | AUC 85.36, AP (trapezoid) 62.01\\* |" in xd
     assert f"| mine | a \\| b | {figures} | – |" in xd and "here:" not in xd
     assert str(tmp_path) not in part

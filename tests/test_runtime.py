@@ -270,6 +270,83 @@ def test_other_systems_are_shown_apart(tmp_path, plan, capsys):
     assert "detection by mil 0.200 5.00 80.0 –" in shown and "all together 0.500" in shown
 
 
+def test_training_free_systems_are_shown_apart(tmp_path, plan, capsys):
+    """The paper's time of LAVAD stands beside ours, where there is one."""
+    chosen = runtime.Runtime("A title", paper_others={"I3D": 0.02, "LAVAD": 3.9})
+    stages = [Stage("decode", "PyAV", measured([0.5]))]
+    lavad = Stage("LAVAD", "tiny", measured([2.0, 4.0]), note="LAVAD: 2 whole test videos.")
+    asked = Stage("VLM asked for a score", "not given", None, note="was not timed")
+    for scorers in ((lavad, asked), ()):
+        timed = runtime.Timed(plan, Path("v.mp4"), 25.0, stages, (), scorers)
+        runtime.tell(chosen, "runtime", timed, tmp_path)
+        shown = words(capsys)
+        found = json.loads((tmp_path / "study.json").read_text())
+        assert found["together"]["seconds_a_snippet"] == 0.5 and found["untimed"] == []
+        assert [row["stage"] for row in found["training_free"]] == [s.name for s in scorers]
+        assert "I3D – – – 0.020" in shown and "All together: 32.0" in shown
+        if scorers:
+            assert "LAVAD 3.00 ± 1.41 0.333 5.33 3.900* " in shown and "* Another model" in shown
+            assert "asked for a score – – – –" in shown and shown.count("3.900") == 1
+            assert "LAVAD: 2 whole test videos." in shown and "was not timed" in shown
+        else:
+            assert "LAVAD – – – 3.900 " in shown and "*" not in shown
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A store whose models are known, with the scores of three systems."""
+    made = make_store(tmp_path / "store", train=2, test=12, lengths=(9, 5, 12))
+    info = json.loads((made.path / "store.json").read_text())
+    info["producers"]["flags"] = {"vision": "none", "captioner": "tags", "text": "minilm-l6"}
+    (made.path / "store.json").write_text(json.dumps(info))
+    for name in ("similarity", "lavad", "vlm"):
+        (made.path / f"scores_{name}.npy").touch()
+    return store.open(made.path)
+
+
+def test_scorers_are_timed_by_whole_videos(captioned, asked, tmp_path, monkeypatch):
+    for package in ("torch", "transformers"):
+        pytest.importorskip(package, reason="needs the extra featurize")
+    from featurize import runtime as featurizer
+    from featurize import vlm
+    from featurize.llm import LocalLLM
+
+    fake, told = Fake(), []
+    clock = iter(range(10**6))
+
+    def generate(self, prompts, new_tokens):
+        told.append(len(prompts))
+        return ["[0.5]"] * len(prompts)
+
+    monkeypatch.setattr(LocalLLM, "generate", generate)
+    monkeypatch.setattr(LocalLLM, "producer", {"model": "made up"})
+    monkeypatch.setattr(vlm, "looker", lambda request: fake)
+    monkeypatch.setattr(stopwatch, "alone", lambda name, work, *given: work(*given))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+
+    def lines(weights, count=20):
+        return featurizer.scorers(asked.video, captioned, weights, 2, count)
+
+    similarity, lavad, vlm_ = lines({})
+    # of 5 5 5 5 9 9 9 9 12 12 12 12 snippets: the first warms up, 5 5 5 9 hold the next 20
+    assert similarity.seconds == pytest.approx([1 / 5, 1 / 5, 1 / 5, 1 / 9])
+    assert similarity.note.startswith("similarity: 4 whole test videos ÷ their")
+    assert (lavad.measured, vlm_.measured, told) == (None, None, [])
+    assert "LAVAD was not timed: give its model by --weights llm=DIR" in lavad.note
+    assert "--weights videollama3-7b=DIR or videollama3-2b=DIR" in vlm_.note
+    weights = {"llm": tmp_path, "videollama3-2b": tmp_path}
+    for _ in range(2):  # nothing is kept that could answer the second time
+        before = len(told)
+        _, lavad, vlm_ = lines(weights)
+        assert len(lavad.seconds) == 4 and lavad.model == tmp_path.name and len(told) > before + 4
+        assert vlm_.model == "videollama3-2b" and len(vlm_.seconds) == 20
+    assert "8 prompts at a time; captions are given." in lavad.note
+    assert fake.fps == 10.0 and len(fake.given) == 2 * 22
+    for path in captioned.path.glob("scores_[lv]*"):
+        path.unlink()
+    assert [stage.name for stage in lines(weights)] == ["similarity"]
+
+
 def test_every_trained_system_is_timed(plan):
     names = sorted(path.stem for path in (ROOT / "configs/models").glob("*.py"))
     chosen = find_study("runtime")

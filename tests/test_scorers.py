@@ -712,7 +712,7 @@ def test_results_finds_what_was_judged(scored, capsys):
     main.main(["--results", "runs"])
     shown = capsys.readouterr().out
     assert "```\npython main.py --scorer similarity --data store\n```" in shown
-    row = "| similarity to class captions | similarity, without a language model | "
+    row = "| similarity | similarity, without a language model | "
     assert f"{row}{auc} (" in shown and "**store = `store`**: 12 test videos; " in shown
     assert "here: data set synthetic, " in shown and shown.count("*not run* |") == 3
 

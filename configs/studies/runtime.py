@@ -4,7 +4,8 @@
 
 `video` is looked at; without one, the longest of the demo's videos is rendered. The store names
 the models, as for --detect (default: the embedded demo, whose captions no model wrote). Each stage
-runs in a process of its own; so does every other system, at its defaults for the store's config.
+runs in a process of its own; so does every other system, at its defaults for the store's config,
+and each training-free one whose scores lie beside the store, where it needs no weights or has them.
 Needs the extra `featurize`. Cost: two minutes with the stand-ins on two CPU cores.
 """
 

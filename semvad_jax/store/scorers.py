@@ -3,10 +3,10 @@
 from pathlib import Path
 
 SCORERS = {  # by --scorer NAME, as they are called in print
-    "similarity": "similarity to class captions",
+    "similarity": "similarity",
     "lavad": "LAVAD",
     "anomaly_ruler": "AnomalyRuler",
-    "vlm": "VideoLLaMA 3, asked for a score",
+    "vlm": "VLM asked for a score",
 }
 
 

@@ -47,8 +47,9 @@ equal parts of a video a lookahead is a share of the video, and no time."""
 TRAINING_FREE = """\
 Systems that train nothing: no seeds, and one score a snippet, so no heads. Per cent on test videos,
 in brackets a 95 % interval over the choice of these. *not run* was not judged: a system with a
-model needs its weights. Class captions count words by the train videos' labels, so that similarity
-to them is not blind to labels."""
+model needs its weights. *similarity*, of captions to class captions, is not blind to labels: class
+captions count words by the train videos' labels. *VLM asked for a score*: VideoLLaMA 3, in the way
+of Holmes-VAD and VERA, and neither of them."""
 PUBLISHED = {  # of training-free systems, by data set
     "lavad": {"ucf": "AUC 80.28", "xd": "AUC 85.36, AP (trapezoid) 62.01"},
 }

@@ -80,6 +80,7 @@ class Timed:
     fps: float
     stages: Sequence[Stage]
     others: Sequence[Stage] = ()  # other systems in the place of fusion + detection
+    scorers: Sequence[Stage] = ()  # training-free systems, which read captions or look themselves
 
 
 def together(stages: Sequence[Stage]) -> float:
@@ -93,7 +94,7 @@ def tell(study: Runtime, name: str, timed: Timed, home: Path) -> None:
     write(home / "study.json", json_text(_numbers(study, name, timed)))
     console = plain_console()
     console.print(f"\n{study.title}\n{timed.video}; models of {timed.plan.features.path}\n")
-    stages = [*timed.stages, *timed.others]
+    stages = [*timed.stages, *timed.others, *timed.scorers]
     console.print("Mean ± SD", _times(study, timed), "Peak memory", _memory(stages))
     for line in _notes(study, timed):
         console.print(line)
@@ -116,7 +117,11 @@ def _times(study: Runtime, timed: Timed) -> Table:
     times.add_section()
     for stage in timed.others:
         times.add_row(stage.name, *_cells(stage), "–")
-    for name, seconds in study.paper_others.items():
+    papers = dict(study.paper_others)
+    for stage in timed.scorers:
+        figure = papers.pop(stage.name, None)  # of another model
+        times.add_row(stage.name, *_cells(stage), "–" if figure is None else f"{figure:.3f}*")
+    for name, seconds in papers.items():
         times.add_row(name, "–", "–", "–", f"{seconds:.3f}")
     return times
 
@@ -180,13 +185,14 @@ def _notes(study: Runtime, timed: Timed) -> Iterable[str]:
         "decode: 16 frames as pictures of the video's size; vision and captioner get theirs "
         "decoded, and their times have resizing in them."
     )
-    yield from (stage.note for stage in timed.stages if stage.note)
+    yield from (stage.note for stage in (*timed.stages, *timed.scorers) if stage.note)
     yield "Memory is the stage's own process's; the host's has all libraries in it."
     yield (
         "The paper's figures (Tables 5 to 7): on an RTX 4090, over 100 snippets; captions by "
         "VideoLLaMA 3 7B, vision by CLIP; together, without vision, 14.2 fps."
     )
-    if any(_differs(stage) for stage in timed.stages if stage.name in study.paper):
+    differs = any(_differs(stage) for stage in timed.stages if stage.name in study.paper)
+    if differs or any(stage.name in study.paper_others for stage in timed.scorers):
         yield "* Another model here; nothing follows from its distance to ours."
 
 
@@ -217,6 +223,7 @@ def _numbers(study: Runtime, name: str, timed: Timed) -> dict[str, Any]:
         "rows": [_stage(stage) for stage in timed.stages],
         "together": _rates(together(timed.stages)),
         "other_systems": [_stage(stage) for stage in timed.others],
+        "training_free": [_stage(stage) for stage in timed.scorers],
         "untimed": [stage.name for stage in timed.stages if stage.measured is None],
     }
 
