@@ -276,7 +276,8 @@ def test_training_free_systems_are_shown_apart(tmp_path, plan, capsys):
     stages = [Stage("decode", "PyAV", measured([0.5]))]
     lavad = Stage("LAVAD", "tiny", measured([2.0, 4.0]), note="LAVAD: 2 whole test videos.")
     asked = Stage("VLM asked for a score", "not given", None, note="was not timed")
-    for scorers in ((lavad, asked), ()):
+    quick = Stage("similarity", "no model", measured([2e-6, 4e-6]))
+    for scorers in ((lavad, asked, quick), ()):
         timed = runtime.Timed(plan, Path("v.mp4"), 25.0, stages, (), scorers)
         runtime.tell(chosen, "runtime", timed, tmp_path)
         shown = words(capsys)
@@ -287,6 +288,7 @@ def test_training_free_systems_are_shown_apart(tmp_path, plan, capsys):
         if scorers:
             assert "LAVAD 3.00 ± 1.41 0.333 5.33 3.900* " in shown and "* Another model" in shown
             assert "asked for a score – – – –" in shown and shown.count("3.900") == 1
+            assert "similarity 3.00e-06 ± 1.4e-06 333333 5333333 –" in shown
             assert "LAVAD: 2 whole test videos." in shown and "was not timed" in shown
         else:
             assert "LAVAD – – – 3.900 " in shown and "*" not in shown

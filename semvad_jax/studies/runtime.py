@@ -153,8 +153,8 @@ def _cells(stage: Stage) -> list[str]:
         return ["–"] * 3
     seconds = spread(stage.seconds)
     mean = _digits(seconds.mean)
-    digits = len(mean.partition(".")[2])
-    shown = mean if seconds.sd is None else f"{mean} ± {seconds.sd:.{digits}f}"
+    places = ".1e" if "e" in mean else f".{len(mean.partition('.')[2])}f"
+    shown = mean if seconds.sd is None else f"{mean} ± {seconds.sd:{places}}"
     rates = _rates(seconds.mean)
     return [shown, _digits(rates["snippets_a_second"]), _digits(rates["fps"])]
 
@@ -245,6 +245,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _digits(x: float) -> str:
-    """Three digits that count, and all before the point."""
+    """Three digits that count, and all before the point; of next to nothing by a power of ten."""
+    if 0 < x < 1e-4:
+        return f"{x:.2e}"
     places = 2 - math.floor(math.log10(x)) if x > 0 else 0
     return f"{x:.{max(places, 0)}f}"
