@@ -12,7 +12,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from typing import Literal
 
@@ -331,8 +331,7 @@ class Program:
     def _abstract_state(
         self, count: int, sharding: jax.sharding.Sharding | None = None
     ) -> TrainState:
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
-        return _placed(jax.eval_shape(jax.vmap(self._make_state), keys, keys), sharding)
+        return _placed(_state_shapes(self.cfg, self.selections, count), sharding)
 
     def _make_state(self, weight_key: jax.Array, data_key: jax.Array) -> TrainState:
         return one_seed.make_state(self.cfg, self.selections, weight_key, data_key)
@@ -674,6 +673,15 @@ def abstract_weights(cfg: Config, count: int) -> Weights:
         return one_seed.make_state(cfg, (), key, key).weights
 
     return _placed(jax.eval_shape(jax.vmap(weights), keys), SingleDeviceSharding(jax.devices()[0]))
+
+
+@lru_cache
+def _state_shapes(cfg: Config, selections: tuple[str, ...], count: int) -> TrainState:
+    """Shapes of a new state, which a run asks for several times: tracing a large model's start
+    takes half a second.
+    """
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+    return jax.eval_shape(jax.vmap(partial(one_seed.make_state, cfg, selections)), keys, keys)
 
 
 def _placed(shapes: PyTree, sharding: jax.sharding.Sharding | None) -> PyTree:
