@@ -16,10 +16,7 @@ import pytest
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "semvad-jax"
 # before jax is imported, and for the processes that tests start, pytest's own workers among them
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    # XLA's older emitters compile three times as fast as the ones of MLIR
-    os.environ["XLA_FLAGS"] = (
-        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    )
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "compiled-by-tests")
     # all of them: most are small, and many files compile the same ones
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
