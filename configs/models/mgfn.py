@@ -34,6 +34,6 @@ DEFAULTS = {
 NARROW = {"model.hidden": (64, 64, 64), "model.depths": (1, 1, 1), "train.milestones": ()}
 SMALL = {
     "demo": NARROW | {"model.length": 32, "train.lr": 1e-3},
-    "ucf_c3d": NARROW | {"model.length": 32, "train.lr": 1e-3},
+    "ucf_c3d": NARROW | {"model.length": 32, "train.lr": 3e-4},
     "ucf_captions": NARROW | {"model.length": 16, "train.lr": 1e-3},
 }
