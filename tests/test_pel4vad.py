@@ -104,8 +104,11 @@ def test_with_dropout(program, monkeypatch):
 def test_four_steps_of_training(program):
     program, cfg, weights, rows, prompts = program
     found = programs.losses_of_steps(cfg, weights, rows, frozen=prompts)
-    digits = 1e-3 if cfg.model.power_norm else 1e-4  # the program's own rounding on UCF
-    np.testing.assert_allclose(found, program.numbers["loss_steps"], rtol=digits)
+    expected = program.numbers["loss_steps"]
+    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-5)
+    # UCF: features moved by one unit in the last place move these two losses by up to 2.4e-3
+    late = 5e-3 if cfg.model.power_norm else 1e-5
+    np.testing.assert_allclose(found[2:], expected[2:], rtol=late)
 
 
 def test_a_video_is_scored_alike_with_padding():
