@@ -168,7 +168,7 @@ class Stream:
         parts += [cuts] if lost.cuts else []
         times = f"{lost.jumps} time{'s' * (lost.jumps != 1)}"
         parts += [f"its clock began anew {times}"] if lost.jumps else []
-        parts += [f"{self.waiting} waiting"] if self.behind else []
+        parts += [f"{self.waiting} waiting"] if self.source.live and self.waiting else []
         return ", ".join(parts)
 
     @property
