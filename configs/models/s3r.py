@@ -23,3 +23,4 @@ DEFAULTS = {
 }
 NARROW = RTFM["NARROW"] | {"model.key_dim": 64}
 SMALL = {name: row | NARROW | {"train.lr": 3e-3} for name, row in RTFM["SMALL"].items()}
+SMALL["ucf_c3d"]["train.lr"] = 3e-4  # at higher rates some seeds stay at chance
