@@ -348,12 +348,17 @@ def _chunk(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
+def _seed_count(args: argparse.Namespace) -> int:
+    """How many seeds the options ask for; 0 where they say nothing."""
+    return args.vmap_seeds or len(args.seeds or args.data_seeds or ())
+
+
 def _seed_pairs(args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """(weight seeds, data seeds), equally many: `config.default_seeds` where none are named.
 
     Raises BadInput where the options do not agree on how many.
     """
-    count = args.vmap_seeds or len(args.seeds or args.data_seeds or [9])
+    count = _seed_count(args) or 1
     weights = args.seeds or config.default_seeds(count)
     orders = args.data_seeds or weights
     if not count == len(weights) == len(orders):
@@ -550,7 +555,7 @@ def study_options(args: argparse.Namespace, study: "Study") -> "Options":
     """What the command line asks of a study that trains."""
     from semvad_jax.studies.study import OUT, Options
 
-    if not (args.vmap_seeds or args.seeds or args.data_seeds):
+    if not _seed_count(args):
         args.vmap_seeds = study.seeds
     weight_seeds, data_seeds = _seed_pairs(args)
     if study.data_seed is not None and not args.data_seeds:
@@ -662,7 +667,7 @@ def _cpu_devices(args: argparse.Namespace) -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # Linux
         cores = len(os.sched_getaffinity(0))
-    seeds = args.vmap_seeds or len(args.seeds or args.data_seeds or ())
+    seeds = _seed_count(args)
     seeds = -(-seeds // args.hosts.count) if args.hosts else seeds
     return min(cores, seeds or (cores if args.study else 1))
 
